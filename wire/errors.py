@@ -40,3 +40,14 @@ class EnvironmentFault(LookoutError):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+class Rejected(PeerFault):
+    """The master answered our handshake with `Reject`; the code says whether to try again."""
+
+
+class ConnectionClosed(EnvironmentFault):
+    """The connection ended, by either end or by the network; `reason` says how."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("connection_closed", reason)
