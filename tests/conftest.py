@@ -1,0 +1,75 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import shared
+from tests.fakes.cluster import Cluster
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Remember a failure, so that fixtures know at their end whether to print logs."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The shared folder; skips without it, fails where it is required."""
+    return shared.need_shared("data").parent
+
+
+@pytest.fixture
+def imagenet100() -> Path:
+    """100 real photographs and `labels.csv`; skips without them, fails where required."""
+    return shared.need_shared(shared.IMAGENET100)
+
+
+@pytest.fixture
+def squeezenet_weights() -> Path:
+    """ImageNet weights of SqueezeNet 1.1; skips without them, fails where required."""
+    return shared.need_shared(shared.SQUEEZENET)
+
+
+@pytest.fixture
+def make_jpeg() -> Callable[..., bytes]:
+    """Factory of small real JPEG files: `make_jpeg(seed, (width, height))`."""
+    return shared.make_jpeg
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """Factory of started clusters: `cluster(workers=3)`; all are stopped, logs shown on failure."""
+    made: list[Cluster] = []
+
+    def start(**options: Any) -> Cluster:
+        root = tmp_path / f"cluster{len(made)}"
+        root.mkdir()
+        made.append(Cluster(root, **options))
+        return made[-1].start()
+
+    yield start
+    problems = [problem for c in made if (problem := _stop(c)) is not None]
+    if problems or request.node.stash.get(_FAILED, False):
+        for one in made:
+            print(one.logs())
+    if problems:
+        raise problems[0]
+
+
+def _stop(cluster: Cluster) -> AssertionError | None:
+    try:
+        cluster.stop()
+    except AssertionError as problem:
+        return problem
+    return None
