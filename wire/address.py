@@ -50,7 +50,7 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
     if text.startswith(UNIX_PREFIX):
         return _unix(text)
     host, port = _split(text)
-    if not host or any(c.isspace() or c in "/@?#[]%" and c != "%" for c in host):
+    if not host or any(c.isspace() or c in "/@?#[]" for c in host):
         raise _bad(text, "the host is missing or has characters that no host has")
     return TcpAddress(host, default_port if port is None else _port(text, port))
 
