@@ -1,0 +1,101 @@
+"""Faults made on purpose, for tests and benchmarks; inert in every ordinary run.
+
+`LOOKOUT_FAULTS` is read once while the configuration is built, and only
+together with the hidden flag `--enable-fault-hooks`; without the flag it is
+refused, so that nobody is surprised. Its value is `key=value` pairs separated
+by semicolons:
+
+- `crash-on=WHAT`  the process gets SIGKILL when it is about to decode that image
+- `hang-on=WHAT`   the thread that should decode that image blocks for ever
+- `delay-ms=N`     every forward pass waits so long first
+
+WHAT is `sha256:` and the first hex digits of the upload's hash, or bytes that
+the upload contains. `--engine null` (also hidden) answers at once, without
+weights, decoding or torch: it measures everything but the worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wire import messages as m
+from wire.card import Card
+from wire.errors import EnvironmentFault
+from worker.events import Event, Finished, Lease
+from worker.vitals import Vitals
+
+VARIABLE = "LOOKOUT_FAULTS"
+NULL_ENGINE = "null"
+_HASH_PREFIX = "sha256:"
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Which images kill or hang the process, and how much slower it is."""
+
+    crash_on: str = ""
+    hang_on: str = ""
+    delay_ms: float = 0.0
+
+    def before_decode(self, data: bytes) -> None:
+        """Called on a decoding thread with every image."""
+        if self.crash_on and _is_meant(self.crash_on, data):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.hang_on and _is_meant(self.hang_on, data):
+            threading.Event().wait()
+
+    def before_infer(self) -> None:
+        """Called on the inferring thread before every forward pass."""
+        if self.delay_ms:
+            threading.Event().wait(self.delay_ms / 1000.0)
+
+
+def parse_faults(text: str) -> Faults:
+    """Read the variable's value. Raises `EnvironmentFault` for what it doesn't know."""
+    wanted = dict(pair.partition("=")[::2] for pair in text.split(";") if pair)
+    unknown = set(wanted) - {"crash-on", "hang-on", "delay-ms"}
+    if unknown:
+        raise EnvironmentFault("bad_faults", f"{VARIABLE} has unknown keys: {sorted(unknown)}")
+    return Faults(
+        crash_on=wanted.get("crash-on", ""),
+        hang_on=wanted.get("hang-on", ""),
+        delay_ms=float(wanted.get("delay-ms", "0")),
+    )
+
+
+def _is_meant(what: str, data: bytes) -> bool:
+    if what.startswith(_HASH_PREFIX):
+        return hashlib.sha256(data).hexdigest().startswith(what.removeprefix(_HASH_PREFIX).lower())
+    return what.encode() in data
+
+
+class NullPipeline:
+    """Stands in for `worker.pipeline.Pipeline`: every lease succeeds with the first class."""
+
+    def __init__(self, post: Callable[[Event], None], vitals: Vitals) -> None:
+        self._post = post
+        self._vitals = vitals
+        self._model = ""
+        self._top5: list[m.Guess] = []
+
+    def serve(self, card: Card) -> None:
+        """Answer with this card's first label from now on."""
+        self._model = card.id
+        self._top5 = [m.Guess(label=card.classes[0], class_id=0, confidence=1.0)]
+
+    def submit(self, lease: Lease) -> None:
+        """Finish the lease at once."""
+        self._vitals.advance()
+        assign = lease.assign
+        result = m.Result(
+            job=assign.job, token=assign.token, model=self._model, top5=self._top5
+        )
+        self._post(Finished(result))
+
+    def close(self) -> None:
+        """Nothing runs."""
