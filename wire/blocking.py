@@ -138,9 +138,9 @@ class BlockingConnection:
             raise self._ended("the master closed the connection")
         try:
             self._inbox += self._session.buffer_updated(n)
-        except PeerFault as fault:
-            self._accuse(fault)
-            raise
+        finally:
+            if self._session.fault is not None:
+                self._accuse(self._session.fault)
         return True
 
     def _accuse(self, fault: PeerFault) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=8192)]
 Triple = tuple[float, float, float]
 
@@ -43,7 +43,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     architecture: str
-    classes: list[str]
+    classes: Annotated[list[str], msgspec.Meta(min_length=1, max_length=100_000)]
     preprocessing: Preprocessing
     sha256: Sha256
     size_bytes: Annotated[int, msgspec.Meta(ge=1)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from typing import cast
 from wire.errors import ConnectionClosed, LocalFault, PeerFault
 from wire.framing import FRAME_BYTES_MAX
 from wire.messages import Hello, Message, ProtocolFault, Welcome
-from wire.options import OptionSocket, apply_options
+from wire.options import apply_options
 from wire.session import WORKER_FRAME_BYTES_MAX, Session
 
 log = logging.getLogger("lookout.wire")
 
 INBOX_MESSAGES_MAX = 1024
 """Messages kept for `receive` before reading pauses."""
+_DISCARD = memoryview(bytearray(64 * 2**10))
+"""Where the input of ended connections goes, of all of them: nobody reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Connection(asyncio.BufferedProtocol):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._frame_since_s: float | None = None
         self._frames_seen = 0
-        self._discard: memoryview | None = None
+        self._discarding = False
         self._inbox: deque[Message] = deque()
         self._inbox_waiter: asyncio.Future[None] | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
@@ -145,6 +148,12 @@ class Connection(asyncio.BufferedProtocol):
     def write_buffer_bytes(self) -> int:
         """Bytes sent that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport else 0
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """The transport's socket, to read counters from; never to read or write bytes."""
+        sock = self._transport.get_extra_info("socket") if self._transport else None
+        return cast("socket.socket | None", sock)
 
     @property
     def on_message(self) -> OnMessage | None:
@@ -248,9 +257,8 @@ class Connection(asyncio.BufferedProtocol):
         """Set options, start the clock of the handshake, say the first word."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_high_bytes)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            self.socket_options = apply_options(cast(OptionSocket, sock))
+        if self.socket is not None:
+            self.socket_options = apply_options(self.socket)
         self._handshake_timer = self._loop.call_later(
             self._limits.handshake_timeout_s, self._handshake_expired
         )
@@ -259,13 +267,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop writes what it reads."""
-        if self._discard is not None:
-            return self._discard
+        if self._discarding:
+            return _DISCARD
         return self._session.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read: answer the handshake, deliver messages, notice faults."""
-        if self._discard is not None or self._state is ConnectionState.CLOSED:
+        if self._discarding or self._state is ConnectionState.CLOSED:
             return
         messages: list[Message] = []
         # The session keeps the fault as well: it may come with messages ahead of it.
@@ -282,17 +290,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer ended its side."""
-        pending_bytes = self._session.pending_bytes
-        if pending_bytes and self._discard is None:
-            fault = PeerFault(
-                "truncated_frame", f"the stream ended {pending_bytes} bytes into a frame"
-            )
-            self._end(f"{fault}", fault)
-        elif self._state is ConnectionState.HANDSHAKE:
-            fault = PeerFault("handshake_incomplete", "the peer left before it was admitted")
-            self._end(f"{fault}", fault)
-        else:
-            self._end("the peer closed the connection", None)
+        fault = self._session.truncation()
+        self._end(f"{fault}" if fault else "the peer closed the connection", fault)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -337,7 +336,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._state is not ConnectionState.OPEN:
                 return
             if type(message) is ProtocolFault:
-                self._end(f"the peer reported a fault: {message.code}: {message.reason}", None)
+                self._end(f"the peer reported a fault: {message.code!r}: {message.reason!r}", None)
             elif self._on_message is None:
                 self._keep(message)
             else:
@@ -422,7 +421,7 @@ class Connection(asyncio.BufferedProtocol):
         what comes, and cut after `linger_s`.
         """
         assert self._transport is not None
-        self._discard = memoryview(bytearray(4096))
+        self._discarding = True
         self._linger_timer = self._loop.call_later(self._limits.linger_s, self._transport.abort)
         if self._transport.is_closing():
             return

@@ -16,18 +16,32 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from wire.card import Card
+from wire.card import Card, Sha256
 
 VERSION = 1
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=16, max_length=64)]
 Mac = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-JobId = Annotated[str, msgspec.Meta(pattern=r"^j[0-9]{1,18}$")]
-SubmissionId = Annotated[str, msgspec.Meta(pattern=r"^s[0-9]{1,18}$")]
-FencingToken = Annotated[int, msgspec.Meta(ge=1)]
+INT_MAX = 2**63 - 1
+"""What SQLite and most languages can count to; MessagePack could say twice that."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]
+# `\Z` and not `$`, which would let a line feed through at the end.
+JobId = Annotated[str, msgspec.Meta(pattern=r"^j[0-9]{1,18}\Z")]
+SubmissionId = Annotated[str, msgspec.Meta(pattern=r"^s[0-9]{1,18}\Z")]
+FencingToken = Annotated[int, msgspec.Meta(ge=1, le=INT_MAX)]
+# Upper bounds also keep NaN and infinity out: no comparison holds for NaN.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Timings = Annotated[
+    dict[Annotated[str, msgspec.Meta(max_length=64)], Milliseconds], msgspec.Meta(max_length=32)
+]
 Role = Literal["worker", "web", "admin"]
+ProtocolVersion = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+# No control characters: peers' names stand in logs, terminals and metrics.
+PeerName = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z")
+]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -48,10 +62,10 @@ class Hello(Message, frozen=True, kw_only=True):
     process. `slots` is how many leases a worker wants at once (0 for others).
     """
 
-    versions: Annotated[list[int], msgspec.Meta(min_length=1, max_length=16)]
+    versions: Annotated[list[ProtocolVersion], msgspec.Meta(min_length=1, max_length=16)]
     role: Role
-    name: Name
-    incarnation: Name
+    name: PeerName
+    incarnation: PeerName
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     software: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
@@ -59,7 +73,7 @@ class Hello(Message, frozen=True, kw_only=True):
 class Challenge(Message, frozen=True, kw_only=True):
     """The master's answer: the version it chose and a nonce to prove the token over."""
 
-    version: int
+    version: ProtocolVersion
     nonce: Nonce
 
 
@@ -71,13 +85,17 @@ class Proof(Message, frozen=True, kw_only=True):
 
 
 class Welcome(Message, frozen=True, kw_only=True):
-    """Admission. `mac` proves that the master holds the token too."""
+    """Admission. `mac` proves that the master holds the token too.
+
+    `peer` is the master's name for this connection's owner. `frame_bytes_max`
+    is the largest payload that the master takes from it.
+    """
 
     mac: Mac
     peer: Name
-    heartbeat_interval_s: float
-    lease_ttl_s: float
-    frame_bytes_max: int
+    heartbeat_interval_s: Annotated[float, msgspec.Meta(gt=0, le=3600)]
+    lease_ttl_s: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+    frame_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
 
 
 class Reject(Message, frozen=True, kw_only=True):
@@ -106,7 +124,7 @@ class Model(Message, frozen=True, kw_only=True):
 class FetchWeights(Message, frozen=True, kw_only=True):
     """Worker to master: a slice of the weights file, from `offset`."""
 
-    sha256: str
+    sha256: Sha256
     offset: Count
     length: Annotated[int, msgspec.Meta(ge=1, le=16 * 2**20)]
 
@@ -114,7 +132,7 @@ class FetchWeights(Message, frozen=True, kw_only=True):
 class WeightsChunk(Message, frozen=True, kw_only=True):
     """One slice. `data` may be shorter than asked for at the end of the file."""
 
-    sha256: str
+    sha256: Sha256
     offset: Count
     size_bytes: Count
     data: bytes
@@ -126,7 +144,7 @@ class Ready(Message, frozen=True, kw_only=True):
     model: Name
     engine: Annotated[str, msgspec.Meta(max_length=128)]
     slots: Annotated[int, msgspec.Meta(ge=1, le=4096)]
-    warmup_ms: float
+    warmup_ms: Milliseconds
 
 
 class ModelFault(Message, frozen=True, kw_only=True):
@@ -167,15 +185,15 @@ class Assign(Message, frozen=True, kw_only=True):
 class Started(Message, frozen=True, kw_only=True):
     """Sent *before* decoding begins, so that a death blames only what was executing."""
 
-    leases: list[LeaseRef]
+    leases: Annotated[list[LeaseRef], msgspec.Meta(max_length=4096)]
 
 
 class Guess(Part, frozen=True, kw_only=True):
     """One class with its softmax probability."""
 
-    label: str
-    class_id: int
-    confidence: float
+    label: Annotated[str, msgspec.Meta(max_length=1024)]
+    class_id: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Fault(Part, frozen=True, kw_only=True):
@@ -199,7 +217,7 @@ class Result(Message, frozen=True, kw_only=True):
     model: Name
     top5: Annotated[list[Guess], msgspec.Meta(max_length=5)] = []
     fault: Fault | None = None
-    timings_ms: dict[str, float] = {}
+    timings_ms: Timings = {}
 
 
 class Accepted(Message, frozen=True, kw_only=True):
@@ -228,7 +246,7 @@ class Cancel(Message, frozen=True, kw_only=True):
 class Released(Message, frozen=True, kw_only=True):
     """Worker to master: these leases were not begun and come back unharmed."""
 
-    leases: list[LeaseRef]
+    leases: Annotated[list[LeaseRef], msgspec.Meta(max_length=4096)]
     reason: Text
 
 
@@ -274,7 +292,9 @@ class Goodbye(Message, frozen=True, kw_only=True):
 
 # --- web and admin to the core: requests carry `request`, answers echo it --------------------
 
-Request = Annotated[int, msgspec.Meta(ge=0)]
+Request = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]
+JobIds = Annotated[list[JobId], msgspec.Meta(max_length=100_000)]
+Cursor = Annotated[str, msgspec.Meta(max_length=256)]
 JobState = Literal["queued", "leased", "backoff", "succeeded", "failed", "cancelled"]
 
 
@@ -321,12 +341,12 @@ class Submit(Message, frozen=True, kw_only=True):
     """
 
     request: Request
-    images: list[Upload]
+    images: Annotated[list[Upload], msgspec.Meta(max_length=10_000)]
     submission: SubmissionId | None = None
     last: bool = True
     key: Annotated[str, msgspec.Meta(max_length=255)] | None = None
-    digest: str | None = None
-    timeout_s: float | None = None
+    digest: Sha256 | None = None
+    timeout_s: Seconds | None = None
 
 
 class Abandon(Message, frozen=True, kw_only=True):
@@ -356,10 +376,10 @@ class ListJobs(Message, frozen=True, kw_only=True):
     """A page of jobs, newest first. `cursor` comes from the page before."""
 
     request: Request
-    states: list[JobState] = []
+    states: Annotated[list[JobState], msgspec.Meta(max_length=6)] = []
     submission: SubmissionId | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class WaitJobs(Message, frozen=True, kw_only=True):
@@ -399,14 +419,14 @@ class CancelJobs(Message, frozen=True, kw_only=True):
     """Cancel the jobs that are not terminal (all of them if `jobs` is None)."""
 
     request: Request
-    jobs: list[JobId] | None = None
+    jobs: JobIds | None = None
 
 
 class RemoveJobs(Message, frozen=True, kw_only=True):
     """Cancel where needed, then delete jobs and images (all of them if `jobs` is None)."""
 
     request: Request
-    jobs: list[JobId] | None = None
+    jobs: JobIds | None = None
 
 
 class RetryJobs(Message, frozen=True, kw_only=True):
@@ -553,7 +573,7 @@ class Subscribe(Message, frozen=True, kw_only=True):
     """
 
     request: Request
-    after: str | None = None
+    after: Cursor | None = None
 
 
 class Event(Part, frozen=True, kw_only=True):

@@ -150,6 +150,17 @@ class Session:
         """The frame that tells the peer what it did wrong."""
         return frame(ProtocolFault(code=fault.code, reason=fault.reason[:4096]))
 
+    def truncation(self) -> PeerFault | None:
+        """What an end of the stream at this point is: a fault, or None if it is in order."""
+        if self._frames.pending_bytes:
+            return PeerFault(
+                "truncated_frame",
+                f"the stream ended {self._frames.pending_bytes} bytes into a frame",
+            )
+        if not self.is_open and not self._is_client and not self.is_rejected:
+            return PeerFault("handshake_incomplete", "the peer left before it was admitted")
+        return None
+
     def _drain(self, raises: bool = True) -> list[Message]:
         if self.fault is not None:
             raise self.fault
