@@ -1,0 +1,1 @@
+"""The worker: joins a master, decodes and classifies images, and leaves cleanly."""

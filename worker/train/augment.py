@@ -1,0 +1,121 @@
+"""Random changes to a batch of training images, on tensors, all images at once.
+
+Pure: every random number comes from the `torch.Generator` given.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from worker.train.settings import Augmentation
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+# ITU-R BT.601 luma weights, as PIL's conversion to grey.
+LUMA = (0.299, 0.587, 0.114)
+
+
+def augment(
+    pixels: torch.Tensor, input_px: int, bounds: Augmentation, rng: torch.Generator
+) -> torch.Tensor:
+    """Turn uint8 [n, 3, s, s] into normalised float32 [n, 3, input_px, input_px]."""
+    images = crop(_shrunk(pixels.float().div_(255), input_px), input_px, bounds, rng)
+    if bounds.sharpness:
+        sharpen(images, bounds, rng)
+    if bounds.colour:
+        images = jitter(images, bounds.colour, rng)
+    return normalise(images)
+
+
+def evaluation(pixels: torch.Tensor, input_px: int) -> torch.Tensor:
+    """Turn uint8 [n, 3, s, s] into what the deployed preprocessing makes of it."""
+    images = pixels.float().div_(255)
+    if images.shape[-1] != input_px:
+        images = F.interpolate(
+            images, size=(input_px, input_px), mode="bilinear", antialias=True, align_corners=False
+        )
+    return normalise(images)
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """Subtract `MEAN` and divide by `STD` per channel, in place."""
+    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    return images.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def crop(
+    images: torch.Tensor, input_px: int, bounds: Augmentation, rng: torch.Generator
+) -> torch.Tensor:
+    """Cut a random, resized, shifted and perhaps mirrored window out of each image.
+
+    Beyond the border the image is reflected, so a window larger than the image
+    shows it smaller.
+    """
+    count = images.shape[0]
+    area = _uniform(count, bounds.area_min, bounds.area_max, rng)
+    stretch = _uniform(count, -1.0, 1.0, rng).mul(0.5).mul(_log(bounds.aspect_max)).exp()
+    height, width = area.sqrt() * stretch, area.sqrt() / stretch
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = width * _signs(count, bounds.flip, rng)
+    theta[:, 1, 1] = height
+    theta[:, 0, 2] = _offset(width, bounds.shift, rng)
+    theta[:, 1, 2] = _offset(height, bounds.shift, rng)
+    grid = F.affine_grid(
+        theta.to(images.device), [count, 3, input_px, input_px], align_corners=False
+    )
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def sharpen(images: torch.Tensor, bounds: Augmentation, rng: torch.Generator) -> None:
+    """Blur or sharpen a share of the images, in place, by an unsharp mask.
+
+    Small originals enlarged carry no fine detail; photographs do. Without this
+    a model trained on the former meets edges that it has never seen.
+    """
+    count = images.shape[0]
+    chosen = torch.nonzero(torch.rand(count, generator=rng) < bounds.sharpen_share)[:, 0]
+    gain = _uniform(len(chosen), -1.0, bounds.sharpness, rng).view(-1, 1, 1, 1)
+    picked = images[chosen]
+    blurred = F.avg_pool2d(F.pad(picked, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
+    images[chosen] = picked.add_((picked - blurred) * gain.to(images.device)).clamp_(0, 1)
+
+
+def jitter(images: torch.Tensor, colour: float, rng: torch.Generator) -> torch.Tensor:
+    """Scale brightness, contrast and saturation by independent factors in 1 ± `colour`."""
+    count = images.shape[0]
+    factors = _uniform(3 * count, 1 - colour, 1 + colour, rng).view(3, count, 1, 1, 1)
+    brightness, contrast, saturation = factors.to(images.device)
+    luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
+    grey = (images * luma).sum(1, keepdim=True)
+    level = grey.mean((2, 3), keepdim=True)
+    # saturation: grey + s (x - grey); then contrast about the mean; then brightness.
+    mixed = images * saturation + grey * (1 - saturation)
+    return mixed.mul_(contrast).add_(level * (1 - contrast)).mul_(brightness).clamp_(0, 1)
+
+
+def _shrunk(images: torch.Tensor, input_px: int) -> torch.Tensor:
+    """Halve images far larger than the input first: `grid_sample` does not antialias."""
+    while images.shape[-1] >= 2 * input_px:
+        images = F.avg_pool2d(images, 2)
+    return images
+
+
+def _uniform(count: int, low: float, high: float, rng: torch.Generator) -> torch.Tensor:
+    return torch.rand(count, generator=rng) * (high - low) + low
+
+
+def _signs(count: int, flip: bool, rng: torch.Generator) -> torch.Tensor:
+    if not flip:
+        return torch.ones(count)
+    return torch.randint(0, 2, (count,), generator=rng).float() * 2 - 1
+
+
+def _offset(side: torch.Tensor, shift: float, rng: torch.Generator) -> torch.Tensor:
+    room = (1 - side).abs() + 2 * shift
+    return _uniform(len(side), -1.0, 1.0, rng) * room
+
+
+def _log(value: float) -> float:
+    return float(torch.log(torch.tensor(value)))
