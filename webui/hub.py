@@ -1,0 +1,200 @@
+"""One stream of the core's events, fanned out to every browser of this process.
+
+Events are gathered for `flush_s` and written once as one chunk of
+`text/event-stream` that all clients share: a job that changes three times
+within a flush is sent once, as it is at the end. A client that doesn't read
+has a queue bounded in bytes; when it overflows, the queue is dropped and the
+client is told `reset` (fetch everything again). A client that comes back with
+`Last-Event-ID` gets what it missed, if this process still holds it.
+
+Lives in the event loop; only `push` and `set_link` come from other threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from webui import views
+from webui.config import Limits
+from webui.core import Core
+from webui.problems import Problem
+from wire import messages
+
+log = logging.getLogger("webui.hub")
+
+RESET = b"event: reset\ndata: {}\n\n"
+HEARTBEAT = b": alive\n\n"
+_job_view = msgspec.json.Decoder(messages.JobView)
+_keyed = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Client:
+    """One browser: a queue of chunks bounded in bytes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+        self._bytes_max = bytes_max
+        self._wake = asyncio.Event()
+        self.closed = False
+
+    def put(self, chunk: bytes) -> None:
+        """Queue a chunk, or drop all and say `reset` when it is too much."""
+        if self._bytes + len(chunk) > self._bytes_max:
+            self._chunks.clear()
+            self._bytes = 0
+            chunk = RESET
+        self._chunks.append(chunk)
+        self._bytes += len(chunk)
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the stream after what is queued."""
+        self.closed = True
+        self._wake.set()
+
+    async def next(self, timeout_s: float) -> bytes | None:
+        """Return what is queued, a heartbeat after `timeout_s`, or None at the end."""
+        if not self._chunks and not self.closed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                return HEARTBEAT
+        self._wake.clear()
+        if not self._chunks:
+            return None if self.closed else HEARTBEAT
+        joined = b"".join(self._chunks)
+        self._chunks.clear()
+        self._bytes = 0
+        return joined
+
+
+class Hub:
+    """The clients of one process and the recent events."""
+
+    def __init__(self, core: Core, limits: Limits) -> None:
+        self._core = core
+        self._limits = limits
+        self._clients: set[Client] = set()
+        self._history: OrderedDict[str, messages.Event] = OrderedDict()
+        self._gathered: list[messages.Event] = []
+        self._flushing = False
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def clients(self) -> int:
+        """How many browsers listen."""
+        return len(self._clients)
+
+    def join(self, last_event_id: str | None) -> Client:
+        """Add a client; the stream from the core begins with the first.
+
+        Raises:
+            Problem: `busy` at the bound, `draining` at the end.
+        """
+        if self._closing:
+            raise Problem("draining", "the server is shutting down")
+        if len(self._clients) >= self._limits.sse_clients:
+            raise Problem("busy", f"{self._limits.sse_clients} event streams are open")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._core.subscribe(self._push_threadsafe, self._link_threadsafe)
+        client = Client(self._limits.sse_client_bytes)
+        client.put(self._greeting(last_event_id))
+        self._clients.add(client)
+        return client
+
+    def leave(self, client: Client) -> None:
+        """Forget a client."""
+        self._clients.discard(client)
+
+    def close(self) -> None:
+        """End every stream."""
+        self._closing = True
+        for client in self._clients:
+            client.close()
+
+    def _greeting(self, last_event_id: str | None) -> bytes:
+        hello = b"retry: 2000\n" + _link_chunk(up=self._core.connected)
+        if last_event_id is None:
+            return hello
+        if last_event_id not in self._history:
+            return hello + RESET
+        known = list(self._history)
+        missed = known[known.index(last_event_id) + 1 :]
+        return hello + encode(self._history[event_id] for event_id in missed)
+
+    def _push_threadsafe(self, events: list[messages.Event]) -> None:
+        self._in_loop(lambda: self.push(events))
+
+    def _link_threadsafe(self, up: bool) -> None:
+        self._in_loop(lambda: self._broadcast(_link_chunk(up=up)))
+
+    def _in_loop(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback)
+
+    def push(self, events: list[messages.Event]) -> None:
+        """Take events of the core; they are sent with the next flush."""
+        for event in events:
+            self._history[event.id] = event
+        while len(self._history) > self._limits.sse_history_events:
+            self._history.popitem(last=False)
+        self._gathered.extend(events)
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_later(self._limits.sse_flush_s, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        events, self._gathered = self._gathered, []
+        if events and self._clients:
+            self._broadcast(encode(events))
+
+    def _broadcast(self, chunk: bytes) -> None:
+        for client in self._clients:
+            client.put(chunk)
+
+
+def encode(events: Iterable[messages.Event]) -> bytes:
+    """Write events as `text/event-stream`, each thing once, as it is after the last."""
+    latest: dict[tuple[str, str], messages.Event] = {}
+    numbers = itertools.count()
+    for event in events:
+        key = (event.kind, _subject(event) or f"#{next(numbers)}")
+        latest.pop(key, None)
+        latest[key] = event
+    return b"".join(_encode_one(event) for event in latest.values())
+
+
+def _subject(event: messages.Event) -> str:
+    """Name what the event is about, where a later event replaces an earlier one."""
+    if event.kind in {"stats", "model"}:
+        return event.kind
+    if event.kind not in {"job", "worker"}:
+        return ""
+    try:
+        return bytes(_keyed.decode(event.data)["id"]).decode()
+    except (msgspec.DecodeError, KeyError):
+        return ""
+
+
+def _encode_one(event: messages.Event) -> bytes:
+    if event.kind == "reset":
+        return f"id: {event.id}\n".encode() + RESET
+    data = event.data
+    if event.kind == "job":
+        data = msgspec.json.encode(views.job(_job_view.decode(data)))
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (event.id.encode(), event.kind.encode(), data)
+
+
+def _link_chunk(*, up: bool) -> bytes:
+    return b'event: core\ndata: {"up": %s}\n\n' % (b"true" if up else b"false")

@@ -1,0 +1,155 @@
+"""Bind, then serve with granian in processes of their own.
+
+The parent binds the socket (so port 0 works and the real port is known before
+any worker runs), starts the processes, starts dead ones again, and stops them
+on SIGTERM. Granian owns HTTP; what it lets us do with slow clients and why it
+was chosen is measured in `tests/bench/http_fronts.py` and told in
+`docs/api.md`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from granian._granian import SocketHolder
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.server.mp import MPServer
+
+from webui import logs
+from webui.config import Config
+from webui.core import Connection, Core
+from webui.gateway import Gateway
+from wire import blocking, messages
+from wire.errors import EnvironmentFault
+
+BACKLOG = 1024
+HEADER_READ_TIMEOUT_MS = 10_000
+PR_SET_PDEATHSIG = 1
+
+
+class Server(MPServer):
+    """Granian on a socket that is bound already."""
+
+    def __init__(self, bound: socket.socket, on_listening: Callable[[], None], **options: Any):
+        super().__init__("webui.gateway", interface=Interfaces.ASGI, **options)
+        self._bound = bound
+        self._on_listening = on_listening
+
+    def _init_shared_socket(self) -> None:
+        # On Linux granian lets every worker bind by itself, which can't do port 0.
+        # This is the path that it takes on other systems: one socket, inherited.
+        self._ssp = None
+        self._shd = SocketHolder(self._bound.fileno(), False, BACKLOG)
+        self._sfd = self._bound.fileno()
+        self._sso = self._bound
+
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        super()._spawn_workers(spawn_target, target_loader)
+        self._on_listening()
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        EnvironmentFault: the address can't be bound.
+    """
+    logs.configure(config.log_format, config.log_level)
+    if config.die_with_parent:
+        die_with_parent(os.getppid())
+    bound = bind(config.host, config.port)
+    server = Server(
+        bound,
+        partial(announce, bound),
+        workers=config.processes,
+        workers_kill_timeout=round(config.drain_s) + 2,
+        respawn_failed_workers=True,
+        backlog=BACKLOG,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_TIMEOUT_MS),
+        websockets=False,
+        log_enabled=False,
+    )
+    server.serve(target_loader=partial(load, config, os.getpid()), wrap_loader=False)
+
+
+def load(config: Config, parent: int) -> Gateway:
+    """Build the application, in the process that serves it."""
+    die_with_parent(parent)
+    logs.configure(config.log_format, config.log_level)
+    limits = config.limits
+    core = Core(
+        partial(connect, config),
+        patience_s=limits.core_patience_s,
+        calls_max=limits.calls_in_flight,
+    )
+    return Gateway(config, core)
+
+
+def connect(config: Config) -> Connection:
+    """Open a connection to the core as a web process."""
+    hello = messages.Hello(
+        versions=[messages.VERSION],
+        role="web",
+        name=f"web-{socket.gethostname()[:64]}-{os.getpid()}",
+        incarnation=uuid.uuid4().hex,
+        software="lookout-web",
+    )
+    return blocking.connect(config.core, config.token, hello)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind and listen.
+
+    Raises:
+        EnvironmentFault: with what to do instead.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError as fault:
+        bound.close()
+        raise EnvironmentFault("bind", _bind_advice(host, port, fault)) from fault
+    bound.set_inheritable(True)
+    return bound
+
+
+def _bind_advice(host: str, port: int, fault: OSError) -> str:
+    where = f"can't listen on {host}:{port}: {fault.strerror}"
+    if isinstance(fault, PermissionError):
+        return f"{where}; ports below 1024 need root or CAP_NET_BIND_SERVICE: try --http {host}:8080"
+    return f"{where}; is another server running there? Give another --http HOST:PORT"
+
+
+def announce(bound: socket.socket) -> None:
+    """Print the one line by which whoever started this process learns the address."""
+    host, port = bound.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    line = {
+        "event": "listening",
+        "host": host,
+        "port": port,
+        "address": f"{shown}:{port}",
+        "pid": os.getpid(),
+    }
+    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stdout.flush()
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask Linux for SIGTERM when the parent dies; leave at once if it has already."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the parent process is gone")
