@@ -1,0 +1,130 @@
+"""Commands and documentation say the same: each flag that one has, the other has too."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.shared import REPOSITORY, skip_without
+
+COMMANDS: Final = REPOSITORY / "docs" / "commands.md"
+PROGRAMS: Final = ("master", "worker")
+# Flags of `make`'s or another program's in the same line are not ours to check.
+_INVOCATION = re.compile(
+    r"(?:^|[`\s/])(?P<program>master|worker) (?P<rest>[a-z][^`|;&\n]*)", re.MULTILINE
+)
+_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+_HEADING = re.compile(r"^#+ `(?P<command>[a-z ]+?)[^a-z`]*`", re.MULTILINE)
+_EVERYWHERE = frozenset({"--help"})
+
+
+def parser_of(program: str) -> argparse.ArgumentParser:
+    """The program's own parser; the test ends here while the program doesn't exist."""
+    try:
+        build = importlib.import_module(f"{program}.cli").build_parser
+    except ModuleNotFoundError as missing:
+        if missing.name not in {program, f"{program}.cli"}:
+            raise
+        skip_without("commands", f"there is no {program}.cli yet")
+    parser: argparse.ArgumentParser = build()
+    return parser
+
+
+def leaves(
+    parser: argparse.ArgumentParser, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:
+    """Every command of a program with its flags, as (`("master", "up")`, flags)."""
+    flags = frozenset(o for a in parser._actions for o in a.option_strings if o.startswith("--"))
+    yield path, flags - _EVERYWHERE
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                yield from leaves(child, (*path, name))
+
+
+def commands(program: str) -> dict[tuple[str, ...], frozenset[str]]:
+    """Flags of each command of a program."""
+    return dict(leaves(parser_of(program), (program,)))
+
+
+def invocations(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each `master …`/`worker …` that stands in code, as its words and its line."""
+    for code in re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL):
+        joined = code.replace("\\\n", " ")
+        for match in _INVOCATION.finditer(joined):
+            yield (match["program"], *match["rest"].split()), match[0].strip(" `\n")
+
+
+def sections(text: str) -> dict[tuple[str, ...], str]:
+    """Body under each heading that names a command, up to the next heading."""
+    found = list(_HEADING.finditer(text))
+    ends = [match.start() for match in found][1:] + [len(text)] * bool(found)
+    return {
+        tuple(match["command"].split()): text[match.end() : end]
+        for match, end in zip(found, ends, strict=True)
+    }
+
+
+def documents() -> list[Path]:
+    """What a reader copies commands from."""
+    top = (REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md"))
+    return [*top, *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+def wrong_flags(text: str, known: dict[tuple[str, ...], frozenset[str]]) -> list[str]:
+    """Flags in a text's code that the command they follow does not have."""
+    wrong = []
+    for words, line in invocations(text):
+        path = max((p for p in known if words[: len(p)] == p), key=len, default=None)
+        if path is None or len(path) == 1:
+            continue
+        wrong += [f"{flag} in '{line}'" for flag in _FLAG.findall(line) if flag not in known[path]]
+    return wrong
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_flag_in_the_documents_exists(program: str) -> None:
+    known = commands(program)
+    wrong = {
+        path.name: found
+        for path in documents()
+        if (found := wrong_flags(path.read_text(encoding="utf-8"), known))
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_flag_is_documented_under_its_command(program: str) -> None:
+    written = sections(COMMANDS.read_text(encoding="utf-8"))
+    missing = [
+        f"{' '.join(path)}: {flag}"
+        for path, flags in commands(program).items()
+        for flag in sorted(flags)
+        if flag not in _FLAG.findall(written.get(path, ""))
+    ]
+    assert missing == [], f"say what they do in {COMMANDS.name}"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_documented_command_and_flag_exists(program: str) -> None:
+    known = commands(program)
+    for path, body in sections(COMMANDS.read_text(encoding="utf-8")).items():
+        if path[0] == program:
+            assert path in known, f"{COMMANDS.name} has a section on {' '.join(path)}"
+            defined = re.findall(r"^\| `(--[a-z-]+)", body, re.MULTILINE)
+            assert set(defined) <= known[path], path
+
+
+def test_the_checks_find_planted_faults() -> None:
+    known = {("master",): frozenset[str](), ("master", "up"): frozenset({"--data"})}
+    planted = "```\nsudo master up --data X \\\n  --datas Y\n```\n and `master up --fast`"
+    assert [w.split()[0] for w in wrong_flags(planted, known)] == ["--datas", "--fast"]
+    assert wrong_flags("`master up --data X`, and make --fast", known) == []
+    page = "## `master up`\n`--data`\n## `worker join HOST`\n`--slots`\n"
+    assert set(sections(page)) == {("master", "up"), ("worker", "join")}

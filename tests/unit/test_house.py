@@ -1,0 +1,96 @@
+"""The rules of the house that a machine can hold. Exceptions stand here, each with its reason."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests import house
+
+FILE_LINES_MAX: Final = 400
+FUNCTION_LINES_MAX: Final = 50
+
+# A file over the limit, and why it is one idea all the same.
+LONG_FILES: Final = {
+    "wire/messages.py": "the whole vocabulary of the protocol, read as one page beside PROTOCOL.md",
+    "wire/connection.py": "one",
+}
+LONG_FUNCTIONS: Final[dict[str, str]] = {}
+
+# Commands talk to people on stdout; every other module logs or returns.
+PRINTING: Final = re.compile(r"(^|/)(cli|__main__)\.py$|/cli/")
+
+# In pieces, so that this file does not hold what it forbids.
+FORBIDDEN: Final = {
+    r"(?<![\w.])/" + r"(work|opt/lk)(?=[/\s\"'`)]|$)": "a path of one machine",
+    r"/(root|home/\w+)/": "somebody's home folder",
+    r"farm-" + r"(bench|studio)|\.libra" + "ry/": "a tool that users don't have",
+    "py" + r"pi\.org|pythonhos" + r"ted\.|download\.py" + r"torch\.org/whl": "a package index",
+    "--(extra-)?index" + "-url": "a package index",
+    r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b": "unfinished work; finish it or open an issue",
+}
+
+
+def test_a_long_file_has_a_reason() -> None:
+    long = {
+        path.as_posix()
+        for path, text in house.texts()
+        if path.suffix in {".py", ".js", ".css"} and len(text.splitlines()) > FILE_LINES_MAX
+    }
+    assert long == set(LONG_FILES), f"over {FILE_LINES_MAX} lines: split, or say why here"
+
+
+def test_a_long_function_has_a_reason() -> None:
+    long = {
+        function.where: function.lines
+        for path, tree in house.package_sources()
+        for function in house.functions(path, tree)
+        if function.lines > FUNCTION_LINES_MAX
+    }
+    assert set(long) == set(LONG_FUNCTIONS), f"over {FUNCTION_LINES_MAX} lines: {long}"
+
+
+def test_only_commands_print() -> None:
+    printing = [
+        f"{path}:{line}"
+        for path, tree in house.package_sources()
+        if not PRINTING.search(path.as_posix())
+        for line in house.printing_lines(tree)
+    ]
+    assert printing == []
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_no_file_holds_what_is_true_on_one_machine_only(pattern: str) -> None:
+    found = [
+        f"{path}:{number}: {line.strip()[:100]}"
+        for path, text in house.texts()
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert found == [], FORBIDDEN[pattern]
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        path.as_posix()
+        for path, tree in house.package_sources()
+        if tree.body and ast.get_docstring(tree) is None
+    ]
+    assert silent == []
+
+
+def test_the_checks_find_planted_faults() -> None:
+    lines = "\n".join("    x = 1" for _ in range(FUNCTION_LINES_MAX + 1))
+    tree = ast.parse(f"def long():\n    '''Doc.'''\n{lines}\ndef short():\n    print(1)\n")
+    sizes = {f.where: f.lines for f in house.functions(Path("m.py"), tree)}
+    assert sizes == {"m.py::long": FUNCTION_LINES_MAX + 1, "m.py::short": 1}
+    assert house.printing_lines(tree) == [55]
+    planted = [f"see {place}" for place in ("/wo" + "rk/main", "/opt" + "/lk/x", "/wo" + "rk")]
+    machine = next(iter(FORBIDDEN))
+    assert all(re.search(machine, line) for line in planted)
+    assert not re.search(machine, "GET /workers and the folder tests/work/")

@@ -1,0 +1,57 @@
+"""The pins of setup.cfg are what the tests run with."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from importlib import metadata
+
+import pytest
+
+from tests.shared import REPOSITORY
+
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[0-9][\w.]*)$")
+# Extras of which a test environment may lack a package: linters are no part of it.
+_OPTIONAL_EXTRAS = frozenset({"lint"})
+
+
+def requirements() -> list[tuple[str, str]]:
+    """Every requirement as (extra, line); the extra of the base is ''."""
+    config = configparser.ConfigParser()
+    config.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    base = [("", line) for line in _lines(config["options"]["install_requires"])]
+    extras = config["options.extras_require"].items()
+    return base + [(extra, line) for extra, text in extras for line in _lines(text)]
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+PINS = [pair for pair in requirements() if not pair[1].startswith("lookout[")]
+
+
+def test_there_are_pins() -> None:
+    assert len(PINS) > 15
+
+
+@pytest.mark.parametrize(("extra", "line"), PINS)
+def test_a_pin_is_exact_and_is_what_is_installed(extra: str, line: str) -> None:
+    pin = _PIN.match(line)
+    assert pin is not None, f"{line} is not NAME==VERSION"
+    try:
+        installed = metadata.version(pin["name"])
+    except metadata.PackageNotFoundError:
+        if extra in _OPTIONAL_EXTRAS:
+            pytest.skip(f"{pin['name']} of the extra '{extra}' is not installed here")
+        raise
+    # A local part (`+cpu`) names a build of the same version.
+    assert installed.split("+")[0] == pin["version"]
+
+
+def test_one_package_has_one_pin() -> None:
+    versions: dict[str, set[str]] = {}
+    for _, line in PINS:
+        name, _, version = line.partition("==")
+        versions.setdefault(name, set()).add(version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
