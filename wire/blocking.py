@@ -57,6 +57,11 @@ class BlockingConnection:
         """Whether nothing has ended it yet, as far as this end knows."""
         return self._reason is None
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes held of a frame that is not complete: they show a peer that is slow, not dead."""
+        return self._session.pending_bytes
+
     def send(self, message: Message) -> None:
         """Send one message; returns once the kernel has it. Safe from any thread.
 
