@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `worker train`; defaults are those of `Settings`."""
     default = Settings()
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder per class, of images")
-    parser.add_argument("--val", type=Path, metavar="DIR", help="held-out images, a folder per class")
+    parser.add_argument(
+        "--val", type=Path, metavar="DIR", help="held-out images, a folder per class"
+    )
     parser.add_argument("--val-share", type=float, default=default.val_share)
     parser.add_argument("--run", type=Path, default=Path("runs/train"))
     parser.add_argument("--arch", default=default.architecture)
@@ -67,7 +69,10 @@ def run(args: argparse.Namespace) -> int:
     train, val = folders.split(found, settings.val_share, random.Random(settings.seed))
     side = folders.stored_side(found, settings.final_px, random.Random(settings.seed))
     data = tuple(folders.decode_all(part, side, files.spill) for part in (train, val))
-    print(f"{len(train.images)} training and {len(val.images)} held-out images at {side} px", flush=True)
+    print(
+        f"{len(train.images)} training and {len(val.images)} held-out images at {side} px",
+        flush=True,
+    )
     model = build(settings.architecture, len(found.classes))
     initialise(model, settings.seed)
     trainer = Trainer(model, settings, torch.device("cpu"), time.monotonic)

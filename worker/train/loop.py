@@ -163,9 +163,7 @@ class Trainer:
     def _seed(self) -> int:
         return self.settings.seed * _SEED_STRIDE + self.epoch
 
-    def _batches(
-        self, images: int, rng: torch.Generator
-    ) -> Iterator[tuple[float, torch.Tensor]]:
+    def _batches(self, images: int, rng: torch.Generator) -> Iterator[tuple[float, torch.Tensor]]:
         """Yield (part of the epoch done after it, rows) in a fresh random order.
 
         A short rest is dropped unless it is all there is: batch-norm statistics

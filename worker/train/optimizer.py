@@ -83,9 +83,7 @@ def make_optimizers(model: nn.Module, settings: Settings) -> list[torch.optim.Op
     ]
 
 
-def _sgd(
-    weights: Sequence[nn.Parameter], rate: float, settings: Settings
-) -> torch.optim.Optimizer:
+def _sgd(weights: Sequence[nn.Parameter], rate: float, settings: Settings) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         [
             {
