@@ -245,8 +245,9 @@ class Cluster:
             ],
         )
         self.core = up
-        self.core_address = str(up.announcement("core", timeout_s=START_TIMEOUT_S)["listen"])
-        self.url = _as_url(up.announcement("web", timeout_s=START_TIMEOUT_S)["http"])
+        # What a person reads is what the test reads: the page's address and the join line.
+        self.url = up.wait_line(r"^\s*Lookout +(http://\S+?)/?$", timeout_s=START_TIMEOUT_S)[1]
+        self.core_address = up.wait_line(r"worker join (\S+) --token", timeout_s=5.0)[1]
 
     def _spawn(
         self, name: str, args: Sequence[str], env: Mapping[str, str] | None = None
