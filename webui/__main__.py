@@ -9,21 +9,23 @@ from pathlib import Path
 
 from webui import logs
 from webui.config import Config, Limits
-from webui.server import run
+from webui.server import ADDRESS_UNUSABLE, run
 from wire.address import TcpAddress, parse_address
-from wire.errors import LookoutError
+from wire.errors import EnvironmentFault
 
 HTTP_PORT = 80
 PROCESSES_MAX = 64
+# The same numbers as in `master` and `worker`.
+EXIT_USAGE, EXIT_ADDRESS_UNUSABLE = 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; returns the exit status."""
     try:
         run(configure(arguments))
-    except LookoutError as fault:
+    except EnvironmentFault as fault:
         sys.stderr.write(f"lookout web: {fault}\n")
-        return 1
+        return EXIT_ADDRESS_UNUSABLE if fault.code == ADDRESS_UNUSABLE else EXIT_USAGE
     return 0
 
 
@@ -78,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--request-images-max", type=_count_bytes, default=defaults.request_images)
     parser.add_argument("--die-with-parent", action="store_true")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="text")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning"), default="info")
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
     return parser
 
 

@@ -177,7 +177,8 @@ def get_thumbnail(job_id: str) -> Response:
     response.set_etag(thumbnail.etag)
     lasting = "max-age=86400, immutable" if "v" in request.args else "no-cache"
     response.headers["Cache-Control"] = f"private, {lasting}"
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @api.get("/submissions/<submission_id>")
@@ -306,7 +307,8 @@ def _json(value: Any, status: int = 200) -> Response:
 
 def _with_etag(response: Response) -> Response:
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _native_only(**_: str) -> Response:

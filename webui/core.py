@@ -241,7 +241,8 @@ class Core:
             while not self._stopping.is_set():
                 self._receive_one(link)
         except LookoutError as fault:
-            log.warning("core lost: %s", fault)
+            if not self._stopping.is_set():
+                log.warning("core lost: %s", fault)
         finally:
             self._drop(link)
 

@@ -30,7 +30,7 @@ DISCARD_BYTES = 8 * 2**20
 DISCARD_S = 2.0
 
 
-class Disconnected(Exception):  # noqa: N818 (an event of the connection, nobody's error)
+class Disconnected(Exception):
     """The client went away or stopped reading; there is nobody to answer."""
 
 
@@ -138,9 +138,7 @@ class Exchange:
             async with asyncio.timeout(self.limits.body_idle_s):
                 message = await self._receive()
         except TimeoutError:
-            raise Problem(
-                "slow_body", f"nothing came for {self.limits.body_idle_s:g} s"
-            ) from None
+            raise Problem("slow_body", f"nothing came for {self.limits.body_idle_s:g} s") from None
         if message["type"] == "http.disconnect":
             raise Disconnected
         self._body_ended = not message.get("more_body", False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import csv
 import io
+from collections.abc import AsyncIterator
 
 import msgspec
 

@@ -156,7 +156,7 @@ class Fetcher:
     @asynccontextmanager
     async def _get(self, url: httpx.URL, deadline: float) -> AsyncIterator[httpcore.Response]:
         left_s = max(0.1, deadline - time.monotonic())
-        timeouts = {key: left_s for key in ("connect", "read", "write", "pool")}
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), left_s)
         headers = [
             (b"host", url.netloc),
             (b"accept", b"image/*, application/octet-stream;q=0.5"),

@@ -49,6 +49,8 @@ class Gateway:
         self._bridge = Bridge(self.flask.wsgi_app, limits)
         self._urls = self.flask.url_map.bind("localhost")
         self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._handlers = self._native_handlers(
             fetcher or Fetcher(limits, allow_private=config.allow_private_urls)
         )
@@ -96,8 +98,7 @@ class Gateway:
         self._hub.close()
         try:
             async with asyncio.timeout(self._config.drain_s):
-                while self._in_flight:
-                    await asyncio.sleep(0.02)
+                await self._idle.wait()
         except TimeoutError:
             log.warning("%d requests didn't finish in time", self._in_flight)
 
@@ -105,6 +106,7 @@ class Gateway:
 
     async def _serve(self, exchange: Exchange) -> None:
         self._in_flight += 1
+        self._idle.clear()
         try:
             await self._dispatch(exchange)
         except Problem as problem:
@@ -113,10 +115,12 @@ class Gateway:
             log.debug("%s %s: the client went away", exchange.method, exchange.path)
         except Exception:
             log.exception("%s %s failed", exchange.method, exchange.path)
-            problem = Problem("internal_error", "the log of the web process says more")
-            await self._answer(exchange, problem)
+            bug = Problem("internal_error", "the log of the web process says more")
+            await self._answer(exchange, bug)
         finally:
             self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
     async def _dispatch(self, exchange: Exchange) -> None:
         hosts.check_host(exchange.headers.get("host"), self._names)
@@ -176,9 +180,7 @@ class Gateway:
             raise Problem("draining", "the master is shutting down")
         if stats.workers_ready == 0:
             raise Problem("not_ready", "no worker has passed its warm-up", retry_after_s=2)
-        await exchange.respond_json(
-            200, {"status": "ready", "workers_ready": stats.workers_ready}
-        )
+        await exchange.respond_json(200, {"status": "ready", "workers_ready": stats.workers_ready})
 
     async def _metrics(self, exchange: Exchange) -> None:
         reply = await self._core.ask(
@@ -214,5 +216,3 @@ def _hardened(send: Send) -> Send:
         await send(message)
 
     return sending
-
-

@@ -9,6 +9,7 @@ import time
 import msgspec
 
 FORMATS = ("text", "json")
+LEVELS = ("debug", "info", "warning", "error")
 
 
 class JsonFormatter(logging.Formatter):

@@ -30,9 +30,11 @@ from webui.config import Config
 from webui.core import Connection, Core
 from webui.gateway import Gateway
 from wire import blocking, messages
+from wire.address import TcpAddress
 from wire.errors import EnvironmentFault
 
 BACKLOG = 1024
+ADDRESS_UNUSABLE = "address_unusable"
 HEADER_READ_TIMEOUT_MS = 10_000
 PR_SET_PDEATHSIG = 1
 
@@ -121,7 +123,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound.listen(BACKLOG)
     except OSError as fault:
         bound.close()
-        raise EnvironmentFault("bind", _bind_advice(host, port, fault)) from fault
+        raise EnvironmentFault(ADDRESS_UNUSABLE, _bind_advice(host, port, fault)) from fault
     bound.set_inheritable(True)
     return bound
 
@@ -129,22 +131,17 @@ def bind(host: str, port: int) -> socket.socket:
 def _bind_advice(host: str, port: int, fault: OSError) -> str:
     where = f"can't listen on {host}:{port}: {fault.strerror}"
     if isinstance(fault, PermissionError):
-        return f"{where}; ports below 1024 need root or CAP_NET_BIND_SERVICE: try --http {host}:8080"
+        return (
+            f"{where}; ports below 1024 need root or CAP_NET_BIND_SERVICE: try --http {host}:8080"
+        )
     return f"{where}; is another server running there? Give another --http HOST:PORT"
 
 
 def announce(bound: socket.socket) -> None:
     """Print the one line by which whoever started this process learns the address."""
     host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    line = {
-        "event": "listening",
-        "host": host,
-        "port": port,
-        "address": f"{shown}:{port}",
-        "pid": os.getpid(),
-    }
-    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+    line = {"http": str(TcpAddress(host, port)), "pid": os.getpid()}
+    sys.stdout.write(f"LOOKOUT web {msgspec.json.encode(line).decode()}\n")
     sys.stdout.flush()
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger("webui.submit")
 
 HOW = (
     "send images as multipart/form-data in the field 'image', one image as the body with "
-    "Content-Type image/* or application/octet-stream, or JSON {\"url\": \"https://…\"}"
+    'Content-Type image/* or application/octet-stream, or JSON {"url": "https://…"}'
 )
 RAW_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 # What is kept back from a deadline to write the answer.

@@ -362,7 +362,7 @@ class FakeCore:
         self._subscribers[connection] = message.request
         if message.after is None:
             return
-        missed = [event for event in self.events if int(event.id) > int(message.after)]
+        missed = [event for event in self.events if _place(event.id) > _place(message.after)]
         if missed:
             connection.send(messages.Events(request=message.request, events=missed))
 
@@ -428,7 +428,7 @@ class FakeCore:
 
     def _publish(self, kind: str, value: Any) -> None:
         event = messages.Event(
-            id=str(next(self._event_ids)), kind=kind, data=msgspec.json.encode(value)
+            id=f"1-{next(self._event_ids)}", kind=kind, data=msgspec.json.encode(value)
         )
         self.events.append(event)
         for connection, request in self._subscribers.items():
@@ -517,8 +517,15 @@ def _number(job: messages.JobView) -> int:
     return int(job.id[1:])
 
 
+def _place(event_id: str) -> int:
+    return int(event_id.partition("-")[2])
+
+
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 10**6 % 1000:03d}Z"
+    return (
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+        + f".{time.time_ns() // 10**6 % 1000:03d}Z"
+    )
 
 
 def main() -> None:
