@@ -39,7 +39,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = _copy_of_tracked_files(folder / "source")
     venv.create(builder, with_pip=True)
     python = builder / "bin" / "python"
-    pip = [python, "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--quiet"]
+    pip: list[str | Path] = [python, "-m", "pip", "--no-input", "--disable-pip-version-check"]
+    pip += ["install", "--quiet"]
     run([*pip, "setuptools>=77,<90"])
     run([python, "-c", SDIST, sdists], cwd=source)
     (sdist,) = sdists.glob("lookout-*.tar.gz")
