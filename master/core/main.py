@@ -1,0 +1,151 @@
+"""The core process: open the store, listen, serve until told to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+import uvloop
+
+from master.config import CoreConfig
+from master.core.clients import ClientSession
+from master.core.service import Core
+from master.core.workers import WorkerSession
+from master.logs import fields
+from master.models.resolve import Resolved
+from master.states import Liveness
+from master.store import open_store
+from master.store.base import JobStore
+from wire.aio import Admission, Connection, Server, serve
+from wire.errors import PeerFault
+from wire.messages import Hello, Message, Reject
+
+log = logging.getLogger("lookout.core")
+
+EXIT_FORCED = 1
+
+
+@dataclass(eq=False)
+class Doors:
+    """The two listening sides: workers on TCP, web processes on their socket."""
+
+    core: Core
+
+    def admit(self, hello: Hello, address: str) -> Admission | Reject:
+        """Decide about a client that proved the token."""
+        if hello.role == "worker":
+            taken = self._name_taken(hello)
+            if taken is not None:
+                return taken
+        config = self.core.config
+        return Admission(
+            peer=hello.name,
+            heartbeat_interval_s=config.heartbeat_interval_s,
+            lease_ttl_s=config.lease_ttl_s,
+        )
+
+    def _name_taken(self, hello: Hello) -> Reject | None:
+        """A living worker keeps its name; a silent one is replaced by whoever brings it."""
+        core = self.core
+        for session in core.roster.named(hello.name):
+            stats = core.scheduler.worker_stats(session.key, core.clock.now())
+            same = session.incarnation == hello.incarnation
+            if not same and stats.liveness is Liveness.ALIVE:
+                reason = (
+                    f"a worker named {hello.name!r} is already here, from {session.address}; "
+                    "choose another name with --name"
+                )
+                return Reject(code="name_taken", reason=reason)
+        return None
+
+    def opened(self, connection: Connection) -> None:
+        """A peer passed the handshake."""
+        if connection.hello.role == "worker":
+            self._worker(connection)
+        else:
+            self._client(connection)
+
+    def _worker(self, connection: Connection) -> None:
+        session: WorkerSession = self.core.worker_joined(connection)
+
+        def message(_: Connection, message: Message) -> None:
+            session.receive(message)
+
+        def closed(_: Connection, reason: str, fault: PeerFault | None) -> None:
+            self.core.worker_left(session, reason)
+
+        connection.on_message, connection.on_closed = message, closed
+
+    def _client(self, connection: Connection) -> None:
+        session: ClientSession = self.core.client_joined(connection)
+        who = {"role": connection.hello.role, "address": connection.address}
+        log.info(**fields("client_joined", **who))
+
+        def message(_: Connection, message: Message) -> None:
+            session.receive(message)
+
+        def closed(_: Connection, reason: str, fault: PeerFault | None) -> None:
+            log.info(**fields("client_left", reason=reason, **who))
+            session.closed()
+
+        connection.on_message, connection.on_closed = message, closed
+
+
+def run_core(config: CoreConfig, store: JobStore, model: Resolved) -> int:
+    """Serve until SIGINT or SIGTERM; a second signal forces the end. The exit status."""
+    return uvloop.run(_serve(config, store, model))
+
+
+def claim_store(config: CoreConfig) -> JobStore:
+    """Open the data directory; raises `EnvironmentFault` if another master has it."""
+    return open_store(config.data_dir)
+
+
+async def _serve(config: CoreConfig, store: JobStore, model: Resolved) -> int:
+    core = Core(config, store, model)
+    _handle_signals(core)
+    await core.start()
+    doors = Doors(core)
+    servers: list[Server] = []
+    try:
+        for address in (config.listen, config.web_address):
+            servers.append(
+                await serve(address, doors.opened, token=config.token, admit=doors.admit)
+            )
+        _announce(servers, model)
+        await core.stopping.wait()
+    finally:
+        for server in servers:
+            server.close("the master is shutting down")
+        for server in servers:
+            await server.wait_closed()
+        await core.close()
+    log.info(**fields("stopped"))
+    return 0
+
+
+def _announce(servers: list[Server], model: Resolved) -> None:
+    ready = {
+        "listen": str(servers[0].address),
+        "web": str(servers[1].address),
+        "pid": os.getpid(),
+    }
+    log.info(**fields("serving", model=model.card.id, source=model.source, **ready))
+    sys.stdout.write(f"LOOKOUT core {json.dumps(ready)}\n")
+    sys.stdout.flush()
+
+
+def _handle_signals(core: Core) -> None:
+    def asked(name: str) -> None:
+        if core.draining is not None:
+            log.warning(**fields("forced", signal=name))
+            # Everything accepted is durable already; leases are given again at the next start.
+            os._exit(EXIT_FORCED)
+        core.shut_down(name)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        core.loop.add_signal_handler(number, asked, number.name)

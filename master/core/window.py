@@ -1,0 +1,29 @@
+"""The images that are about to be dispatched, in memory; all others stay on disk."""
+
+from __future__ import annotations
+
+
+class Window:
+    """Images of freshly accepted jobs, up to a bound in bytes.
+
+    The queue is first in, first out, so what does not fit any more would be
+    needed last: it is simply not kept, and read from disk when its turn comes.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._images: dict[int, tuple[str, bytes]] = {}
+        self.bytes = 0
+
+    def offer(self, job: int, name: str, image: bytes) -> None:
+        """Keep the image and its name if there is room."""
+        if self.bytes + len(image) <= self._bytes_max:
+            self._images[job] = (name, image)
+            self.bytes += len(image)
+
+    def take(self, job: int) -> tuple[str, bytes] | None:
+        """Name and image, if they are here; they are dropped from the window."""
+        kept = self._images.pop(job, None)
+        if kept is not None:
+            self.bytes -= len(kept[1])
+        return kept

@@ -1,0 +1,121 @@
+"""`master status`: the cluster in the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from master.token import read_token
+from wire.blocking import BlockingConnection, connect
+from wire.errors import EnvironmentFault
+from wire.messages import GetModel, GetStats, GetWorkers, Hello, Message, Stats, Workers, WorkerView
+
+REFRESH_S = 1.0
+ANSWER_TIMEOUT_S = 5.0
+COLOURS = {"alive": "green", "suspect": "yellow", "dead": "red"}
+JOB_STATES = ("queued", "leased", "backoff", "succeeded", "failed", "cancelled")
+
+
+def run(address: str, token_file: Path, *, watch: bool, as_json: bool) -> int:
+    """Show the cluster once, or again and again; the exit status."""
+    token = read_token(token_file)
+    hello = Hello(versions=[1], role="admin", name="master-status", incarnation=str(time.time_ns()))
+    connection = connect(
+        address, token, hello, connect_timeout_s=ANSWER_TIMEOUT_S, handshake_timeout_s=5.0
+    )
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps(_snapshot(connection), indent=2) + "\n")
+        elif watch:
+            _watch(connection)
+        else:
+            Console().print(_picture(connection))
+    finally:
+        connection.close()
+    return 0
+
+
+def _watch(connection: BlockingConnection) -> None:
+    with Live(_picture(connection), auto_refresh=False, screen=False) as live:
+        while True:
+            time.sleep(REFRESH_S)
+            live.update(_picture(connection), refresh=True)
+
+
+def _ask(connection: BlockingConnection, message: Message) -> Message:
+    connection.send(message)
+    answer = connection.receive(ANSWER_TIMEOUT_S)
+    if answer is None:
+        raise EnvironmentFault(
+            "no_answer", f"the core gave no answer within {ANSWER_TIMEOUT_S:.0f} s; see its log"
+        )
+    return answer
+
+
+def _snapshot(connection: BlockingConnection) -> dict[str, object]:
+    questions: dict[str, Message] = {
+        "stats": GetStats(request=1),
+        "workers": GetWorkers(request=2),
+        "model": GetModel(request=3),
+    }
+    answers = {name: _ask(connection, question) for name, question in questions.items()}
+    shown: dict[str, object] = msgspec.to_builtins(answers)
+    return shown
+
+
+def _picture(connection: BlockingConnection) -> Group:
+    stats = _ask(connection, GetStats(request=1))
+    workers = _ask(connection, GetWorkers(request=2))
+    assert isinstance(stats, Stats) and isinstance(workers, Workers)
+    return Group(_jobs_table(stats), _workers_table(workers.workers))
+
+
+def _jobs_table(stats: Stats) -> Table:
+    table = Table(title="Jobs", title_justify="left", box=None, pad_edge=False)
+    for state in JOB_STATES:
+        table.add_column(state, justify="right")
+    for name in ("in/s", "out/s", "p50 ms", "p99 ms", "memory MB"):
+        table.add_column(name, justify="right", style="dim")
+    table.add_row(
+        *(str(stats.counts.get(state, 0)) for state in JOB_STATES),
+        f"{stats.accept_rate_per_s:.1f}",
+        f"{stats.drain_rate_per_s:.1f}",
+        f"{stats.latency_ms.get('p50', 0):.0f}",
+        f"{stats.latency_ms.get('p99', 0):.0f}",
+        f"{stats.resident_bytes / 1e6:.0f}",
+    )
+    return table
+
+
+def _workers_table(workers: list[WorkerView]) -> Table:
+    table = Table(title="Workers", title_justify="left", box=None, pad_edge=False)
+    for name in ("name", "address", "liveness", "admission", "model", "engine"):
+        table.add_column(name)
+    for name in ("held", "slots", "rate/s", "done", "phi", "rtt ms"):
+        table.add_column(name, justify="right")
+    for worker in workers:
+        rtt = "" if worker.rtt_ms is None else f"{worker.rtt_ms:.1f}"
+        table.add_row(
+            worker.name,
+            worker.address,
+            f"[{COLOURS[worker.liveness]}]{worker.liveness}[/]",
+            worker.admission if worker.ready else "not ready",
+            worker.model or (worker.fault.code if worker.fault else ""),
+            worker.engine,
+            str(worker.held),
+            str(worker.slots),
+            f"{worker.rate_per_s:.1f}",
+            str(worker.completed),
+            f"{worker.phi:.1f}",
+            rtt,
+        )
+    if not workers:
+        table.add_row("none; join one with `worker join`", *[""] * 11)
+    return table
