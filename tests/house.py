@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,22 +16,36 @@ from tests.shared import REPOSITORY
 _BINARY_SUFFIXES = frozenset(
     {".gif", ".ico", ".jpeg", ".jpg", ".npz", ".png", ".pth", ".safetensors", ".webp", ".woff2"}
 )
+_UNTRACKED = re.compile(r"\.(?!ci$|gitignore$)|__pycache__$|build$|dist$|.*\.egg-info$")
 
 
 @cache
 def tracked_files() -> tuple[Path, ...]:
-    """Files that git tracks or would add, relative to the root; empty outside a checkout.
+    """Files that git tracks or would add, relative to the root.
 
-    New files count before they are committed, so that a test fails where they are written.
+    New files count before they are committed, so that a test fails where they are
+    written. Without git, as in an unpacked archive, all files but build outputs count.
     """
     listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        [
+            *("git", "-c", f"safe.directory={REPOSITORY}", "ls-files", "-z"),
+            *("--cached", "--others", "--exclude-standard"),
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         check=False,
     )
-    names = listing.stdout.decode().split("\0") if listing.returncode == 0 else []
+    if listing.returncode != 0:
+        return tuple(sorted(_walk()))
+    names = listing.stdout.decode().split("\0")
     return tuple(Path(name) for name in names if name and (REPOSITORY / name).is_file())
+
+
+def _walk() -> Iterator[Path]:
+    for path in REPOSITORY.rglob("*"):
+        relative = path.relative_to(REPOSITORY)
+        if path.is_file() and not any(_UNTRACKED.match(part) for part in relative.parts):
+            yield relative
 
 
 def texts() -> Iterator[tuple[Path, str]]:
