@@ -306,20 +306,24 @@ def _bind(address: Address) -> socket.socket:
 def _bind_unix(address: UnixAddress) -> socket.socket:
     """Bind with mode 0600, in place of a socket that nobody listens on any more."""
     path = Path(address.path)
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
-        try:
-            probe.connect(address.path)
-        except ConnectionRefusedError:
-            path.unlink()
-        except FileNotFoundError:
-            pass
-        else:
-            raise OSError(errno.EADDRINUSE, "a process listens there")
+    # Connecting to a plain file is refused just as to a stale socket: look before unlinking.
+    if path.is_socket():
+        _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(address.path)
     path.chmod(0o600)
     sock.setblocking(False)
     return sock
+
+
+def _remove_stale(path: Path) -> None:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise OSError(errno.EADDRINUSE, "a process listens there")
 
 
 def _not_bound(address: Address, error: OSError) -> EnvironmentFault:
