@@ -43,6 +43,13 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--http", metavar="HOST:PORT", help=f"page and API ({HTTP_DEFAULT}, else port 8080)")
     add("--workers", type=count, default=0, metavar="N", help="local workers (0)")
+    add(
+        "--worker-arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="pass ARG on to the local workers, as in --worker-arg=--slots=8; may be repeated",
+    )
     add("--web-processes", type=count, default=1, metavar="N", help="web processes (1)")
     add(
         "--allow-host",
@@ -178,7 +185,7 @@ def up_config(options: argparse.Namespace) -> UpConfig:
         token_file=file,
         core_arguments=_core_arguments(options, file),
         web_arguments=tuple(web),
-        worker_arguments=(),
+        worker_arguments=tuple(options.worker_arg),
         log_format=options.log_format,
         log_level=options.log_level,
     )

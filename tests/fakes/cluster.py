@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import subprocess
 import sys
 import tempfile
 import time
@@ -176,6 +177,19 @@ class Cluster:
         """A new core on the old data and the old port, after `kill_core`."""
         assert self.core is None or not self.core.alive
         return self.start_core()
+
+    def run_master(self, *args: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """Run one `master` command to its end, in the cluster's environment."""
+        return subprocess.run(
+            [sys.executable, "-m", "master", *args],
+            env=self._environment({}),
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     # --- what a test asks --------------------------------------------------------------------
 

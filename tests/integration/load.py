@@ -15,6 +15,17 @@ import httpx
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 WAIT_S = 60
+ATTEMPT_COLUMNS = (
+    "job",
+    "token",
+    "worker",
+    "outcome",
+    "granted_at",
+    "started_at",
+    "ended_at",
+    "blamed",
+    "error_code",
+)
 
 
 class Load:
@@ -120,13 +131,23 @@ def all_jobs(http: httpx.Client, **filters: str) -> list[dict[str, Any]]:
 
 def query(data: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Read the job table itself (read-only): the evidence that the service can't embellish."""
-    with closing(sqlite3.connect(f"file:{data / 'jobs.sqlite'}?mode=ro", uri=True)) as table:
+    with closing(sqlite3.connect(f"file:{table_path(data)}?mode=ro", uri=True)) as table:
         return table.execute(sql, values).fetchall()
 
 
 def attempts(data: Path) -> list[dict[str, Any]]:
     """The audit of attempts, oldest first."""
-    names = "job token worker outcome granted_at started_at ended_at blamed error_code".split()
+    names = [
+        "job",
+        "token",
+        "worker",
+        "outcome",
+        "granted_at",
+        "started_at",
+        "ended_at",
+        "blamed",
+        "error_code",
+    ]
     rows = query(data, f"SELECT {','.join(names)} FROM attempts ORDER BY token")
     return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -134,3 +155,9 @@ def attempts(data: Path) -> list[dict[str, Any]]:
 def outcomes(jobs: Iterable[dict[str, Any]]) -> Counter[str]:
     """How many jobs are in which state."""
     return Counter(job["state"] for job in jobs)
+
+
+def table_path(data: Path) -> Path:
+    """The one SQLite file of a data directory."""
+    (path,) = data.glob("*.sqlite*[!lm]")
+    return path
