@@ -40,7 +40,8 @@ def leaves(
     parser: argparse.ArgumentParser, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:
     """Every command of a program with its flags, as (`("master", "up")`, flags)."""
-    flags = frozenset(o for a in parser._actions for o in a.option_strings if o.startswith("--"))
+    shown = [a for a in parser._actions if a.help is not argparse.SUPPRESS]
+    flags = frozenset(o for a in shown for o in a.option_strings if o.startswith("--"))
     yield path, flags - _EVERYWHERE
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
