@@ -19,8 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import granian._granian
 import msgspec
-from granian._granian import SocketHolder
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
@@ -42,6 +42,11 @@ PR_SET_PDEATHSIG = 1
 class Server(MPServer):
     """Granian on a socket that is bound already."""
 
+    _ssp: Any
+    _shd: Any
+    _sfd: Any
+    _sso: Any
+
     def __init__(self, bound: socket.socket, on_listening: Callable[[], None], **options: Any):
         super().__init__("webui.gateway", interface=Interfaces.ASGI, **options)
         self._bound = bound
@@ -51,12 +56,14 @@ class Server(MPServer):
         # On Linux granian lets every worker bind by itself, which can't do port 0.
         # This is the path that it takes on other systems: one socket, inherited.
         self._ssp = None
-        self._shd = SocketHolder(self._bound.fileno(), False, BACKLOG)
+        holder: Any = granian._granian.SocketHolder  # its stub lacks the constructor
+        self._shd = holder(self._bound.fileno(), False, BACKLOG)
         self._sfd = self._bound.fileno()
         self._sso = self._bound
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
-        super()._spawn_workers(spawn_target, target_loader)
+        spawn: Any = super()._spawn_workers
+        spawn(spawn_target, target_loader)
         self._on_listening()
 
 

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 from PIL import Image, ImageOps
 
@@ -104,6 +105,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I") and image.mode != "F":
         return image
     # 16-bit and float gray would be clipped to white by a plain conversion.
-    low, high = image.convert("F").getextrema()
-    scale = 255.0 / max(float(high) - float(low), 1e-9)  # type: ignore[arg-type]
-    return image.convert("F").point(lambda value: (value - float(low)) * scale).convert("L")  # type: ignore[arg-type]
+    gray = image.convert("F")
+    low, high = cast("tuple[float, float]", gray.getextrema())
+    scale = 255.0 / max(high - low, 1e-9)
+    return gray.point(lambda value: value * scale - low * scale).convert("L")

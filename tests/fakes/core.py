@@ -167,9 +167,8 @@ class FakeCore:
             connection.send(reply)
 
     def _on_submit(self, message: messages.Submit) -> messages.Message:
-        if message.key is not None and message.key in self.keys and message.submission is None:
-            if message.last:
-                return self._replay(message, self.keys[message.key])
+        if message.key in self.keys and message.submission is None and message.last:
+            return self._replay(message, self.keys[message.key or ""])
         waiting = len(self._queue) + len(message.images)
         if waiting > self.behaviour.queue_limit_jobs:
             return messages.Refused(
@@ -418,7 +417,8 @@ class FakeCore:
         return job not in self.jobs or self.jobs[job].state in TERMINAL
 
     def _tick_slowly(self) -> None:
-        self._publish("stats", msgspec.to_builtins(self._stats(0)))
+        stats = msgspec.to_builtins(self._stats(0))
+        self._publish("stats", {k: v for k, v in stats.items() if k not in {"type", "request"}})
         for worker in self._workers():
             self._publish("worker", msgspec.structs.asdict(worker))
         self._loop.call_later(1.0, self._tick_slowly)
