@@ -233,7 +233,7 @@ class Agent:
     def _not_begun(self, event: e.NotBegun, now: float) -> list[e.Effect]:
         for job in event.jobs:
             self._leases.finish(job)
-        return []
+        return self._leave_if_done()
 
     def _finished(self, event: e.Finished, now: float) -> list[e.Effect]:
         effects = self._report(event.result, now)

@@ -6,6 +6,7 @@ here are what happens inside the worker. Nothing here does anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from wire import messages as m
@@ -110,6 +111,8 @@ Event = (
     | Tick
     | m.Message
 )
+Post = Callable[[Event], None]
+"""How any thread tells the agent something."""
 
 
 # --- effects ---------------------------------------------------------------------------

@@ -20,13 +20,12 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from wire import messages as m
 from wire.card import Card
 from wire.errors import EnvironmentFault
-from worker.events import Event, Finished, Lease
+from worker.events import Finished, Lease, ModelLoaded, Post
 from worker.vitals import Vitals
 
 VARIABLE = "LOOKOUT_FAULTS"
@@ -75,13 +74,20 @@ def _is_meant(what: str, data: bytes) -> bool:
 
 
 class NullPipeline:
-    """Stands in for `worker.pipeline.Pipeline`: every lease succeeds with the first class."""
+    """Stands in for loader and pipeline: every lease succeeds at once with the first class."""
 
-    def __init__(self, post: Callable[[Event], None], vitals: Vitals) -> None:
+    def __init__(self, post: Post, vitals: Vitals) -> None:
         self._post = post
         self._vitals = vitals
         self._model = ""
         self._top5: list[m.Guess] = []
+
+    def start(self) -> None:
+        """Nothing runs."""
+
+    def load(self, card: Card) -> None:
+        """Be ready at once."""
+        self._post(ModelLoaded(card, NULL_ENGINE, 0.0))
 
     def serve(self, card: Card) -> None:
         """Answer with this card's first label from now on."""
@@ -91,11 +97,9 @@ class NullPipeline:
     def submit(self, lease: Lease) -> None:
         """Finish the lease at once."""
         self._vitals.advance()
-        assign = lease.assign
-        result = m.Result(
-            job=assign.job, token=assign.token, model=self._model, top5=self._top5
-        )
-        self._post(Finished(result))
+        job, token = lease.assign.job, lease.assign.token
+        self._post(Finished(m.Result(job=job, token=token, model=self._model, top5=self._top5)))
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Nothing runs."""
+        return True

@@ -25,4 +25,5 @@ def top_guesses(logits: NDArray[np.float32], classes: list[str]) -> list[Guess]:
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = logits.astype(np.float64)
     exponents: NDArray[np.float64] = np.exp(wide - wide.max())
-    return exponents / exponents.sum()
+    shares: NDArray[np.float64] = exponents / exponents.sum()
+    return shares

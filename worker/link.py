@@ -1,0 +1,190 @@
+"""The connection to the master: one thread a connection, from dialling to its end.
+
+Owns the socket shell and the heartbeat that belongs to it, and decides that a
+master which sends nothing for a lease's lifetime is dead. Turns whatever
+happens into events, in order: `Welcomed`, messages, `ConnectionLost`; or
+`JoinFailed`. Leaves to the agent when to try again.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wire import blocking
+from wire import messages as m
+from wire.address import Address
+from wire.errors import ConnectionClosed, EnvironmentFault, PeerFault, Rejected
+from worker.events import ConnectionLost, JoinFailed, Paused, Post, Welcomed
+from worker.heartbeat import Heartbeat
+from worker.logs import event
+from worker.vitals import Vitals
+
+log = logging.getLogger("lookout.worker.link")
+HOPELESS_CODES = frozenset({"bad_token", "version_unsupported", "master_unproved"})
+"""Refusals that the same flags meet again. Others (a name still taken, a drain) may pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """Whom to call, as whom, and how long each wait may take."""
+
+    master: Address
+    token: str | None
+    hello: m.Hello
+    connect_timeout_s: float = 5.0
+    handshake_timeout_s: float = 10.0
+    send_timeout_s: float = 30.0
+
+
+class Link:
+    """At most one connection at a time. `post` takes events, `take_chunk` weights."""
+
+    def __init__(
+        self,
+        config: LinkConfig,
+        vitals: Vitals,
+        post: Post,
+        take_chunk: Callable[[m.WeightsChunk], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._vitals = vitals
+        self._post = post
+        self._take_chunk = take_chunk
+        self._lost = lost
+        self._connection: blocking.BlockingConnection | None = None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def connect(self, after_s: float) -> None:
+        """Call the master after a wait, on a thread of its own; an event tells the outcome."""
+        self._thread = threading.Thread(target=self._run, args=(after_s,), name="link", daemon=True)
+        self._thread.start()
+
+    def send(self, message: m.Message) -> bool:
+        """Send one message; False if there is no connection (any more)."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            connection.send(message)
+        except ConnectionClosed:
+            return False
+        return True
+
+    def close(self, linger_s: float) -> None:
+        """End the connection, giving the master `linger_s` to close it first.
+
+        A socket closed with unread bytes in it answers with a reset, which can
+        overtake what was sent last.
+        """
+        self._closed.set()
+        if self._thread is not None and self._connection is not None:
+            self._thread.join(linger_s)
+        connection = self._connection
+        if connection is not None:
+            connection.shutdown("this worker leaves")
+
+    # --- on the thread -------------------------------------------------------------------
+
+    def _run(self, after_s: float) -> None:
+        if self._closed.wait(after_s):
+            return
+        try:
+            connection = self._dial()
+        except (EnvironmentFault, PeerFault) as fault:
+            self._post(self._explain(fault))
+            return
+        self._connection = connection
+        try:
+            reason = self._serve(connection)
+        finally:
+            self._connection = None
+            connection.close()
+        self._lost()
+        self._post(ConnectionLost(reason))
+
+    def _dial(self) -> blocking.BlockingConnection:
+        config = self._config
+        return blocking.connect(
+            config.master,
+            config.token,
+            config.hello,
+            connect_timeout_s=config.connect_timeout_s,
+            handshake_timeout_s=config.handshake_timeout_s,
+            send_timeout_s=config.send_timeout_s,
+        )
+
+    def _serve(self, connection: blocking.BlockingConnection) -> str:
+        """Pass on what comes until the end; return why it came."""
+        welcome = connection.welcome
+        event(
+            log,
+            logging.INFO,
+            "joined",
+            master=connection.address,
+            peer=welcome.peer,
+            heartbeat_interval_s=welcome.heartbeat_interval_s,
+            lease_ttl_s=welcome.lease_ttl_s,
+            **connection.socket_options,
+        )
+        heartbeat = Heartbeat(
+            connection.send, self._vitals, welcome.heartbeat_interval_s, self._paused
+        )
+        self._post(Welcomed(welcome.peer, welcome.lease_ttl_s))
+        heartbeat.start()
+        try:
+            self._receive_all(connection, welcome)
+        except (ConnectionClosed, PeerFault) as end:
+            return end.reason
+        finally:
+            heartbeat.stop()
+        return f"the master sent nothing for {welcome.lease_ttl_s:g} s"
+
+    def _receive_all(self, connection: blocking.BlockingConnection, welcome: m.Welcome) -> None:
+        """Return once the master has been silent too long.
+
+        Silence is counted in waits that ended empty-handed, not by the clock: after a
+        stop of this process, what the master sent meanwhile is read first.
+        """
+        silent_waits = 0
+        pending_bytes = 0
+        while silent_waits * welcome.heartbeat_interval_s < welcome.lease_ttl_s:
+            message = connection.receive(timeout_s=welcome.heartbeat_interval_s)
+            # A large image on a slow link is a sign of life before it is complete.
+            moved = message is not None or connection.pending_bytes != pending_bytes
+            pending_bytes = connection.pending_bytes
+            silent_waits = 0 if moved else silent_waits + 1
+            if message is not None:
+                self._pass_on(message)
+
+    def _pass_on(self, message: m.Message) -> None:
+        if isinstance(message, m.HeartbeatAck):
+            return
+        if isinstance(message, m.Goodbye):
+            raise ConnectionClosed(f"the master said goodbye: {message.reason}")
+        if isinstance(message, m.WeightsChunk):
+            self._take_chunk(message)
+        else:
+            self._post(message)
+
+    def _paused(self, gap_s: float) -> None:
+        event(log, logging.WARNING, "stood_still", gap_s=round(gap_s, 3))
+        self._post(Paused(gap_s))
+
+    def _explain(self, fault: EnvironmentFault | PeerFault) -> JoinFailed:
+        if isinstance(fault, Rejected):
+            return JoinFailed(fault.code, fault.reason, fault.code in HOPELESS_CODES)
+        if isinstance(fault, PeerFault):
+            reason = f"{self._config.master} answers, but not as a Lookout master: {fault.reason}"
+            return JoinFailed(fault.code, reason, fault.code != "handshake_timeout")
+        return JoinFailed(fault.code, fault.reason, _is_unknown_host(fault))
+
+
+def _is_unknown_host(fault: EnvironmentFault) -> bool:
+    cause = fault.__cause__
+    return isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
