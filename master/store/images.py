@@ -1,0 +1,197 @@
+"""Image bytes in append-only segment files, `images/00000001.seg` and so on.
+
+A group's images are written with one gathered write and one sync, before the
+rows that refer to them are committed: a row never points at bytes that are not
+durable. What a crash left behind the last committed byte belongs to nobody and
+is written over. A file whose images are all removed is deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from master.store.disk import sync_directory
+from wire.errors import EnvironmentFault
+
+# Space is allocated ahead in these steps, so that a full disk is noticed before the write
+# and a sync has less metadata to write (measured: half the CPU per 3 MB group).
+ALLOCATE_BYTES: Final = 16 * 2**20
+IOVECS_MAX: Final = os.sysconf("SC_IOV_MAX")
+SUFFIX: Final = ".seg"
+
+Image = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image lies; `crc32` tells whether it still is what was uploaded."""
+
+    segment: int
+    offset_bytes: int
+    size_bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The segment that is written to, and how far."""
+
+    segment: int
+    end_bytes: int
+
+
+class Segments:
+    """Writes and deletes segment files; owned by the writer thread, except `read`."""
+
+    def __init__(
+        self, directory: Path, segment_bytes: int, sync: Callable[[int], None], tail: Tail
+    ) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._sync = sync
+        self._fd = -1
+        self._allocated_bytes = 0
+        self._committed = tail
+        self._tail = tail
+
+    @property
+    def tail(self) -> Tail:
+        """Where the next image goes."""
+        return self._tail
+
+    def path(self, segment: int) -> Path:
+        """The file of a segment."""
+        return self._directory / f"{segment:08d}{SUFFIX}"
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def append(self, images: Sequence[Image], crcs: Sequence[int]) -> list[Place]:
+        """Write images and sync them; call `commit` or `roll_back` next.
+
+        Raises:
+            OSError: the disk refused; nothing counts as written, call `roll_back`.
+        """
+        places: list[Place] = []
+        batch: list[Image] = []
+        start = self._tail.end_bytes
+        for image, crc in zip(images, crcs, strict=True):
+            size = len(image)
+            end = self._tail.end_bytes
+            if end > 0 and end + size > self._segment_bytes:
+                self._write(start, batch)
+                self._start_segment()
+                batch, start, end = [], 0, 0
+            places.append(Place(self._tail.segment, end, size, crc))
+            batch.append(image)
+            self._tail = Tail(self._tail.segment, end + size)
+        self._write(start, batch)
+        return places
+
+    def commit(self) -> None:
+        """The rows of the last `append` are durable."""
+        self._committed = self._tail
+
+    def roll_back(self, spoiled: bool = False) -> None:
+        """Forget the last `append`; a `spoiled` file (failed sync) is not written to again.
+
+        After a failed sync the kernel may hold pages as clean that never reached the disk.
+        """
+        if self._tail.segment != self._committed.segment or spoiled:
+            self._close_file()
+        self._tail = self._committed
+        if spoiled and self._tail.end_bytes > 0:
+            self._tail = self._committed = Tail(self._tail.segment + 1, 0)
+
+    def _write(self, offset: int, images: Sequence[Image]) -> None:
+        if not images:
+            return
+        fd = self._file()
+        self._allocate(fd, offset, self._tail.end_bytes)
+        for start in range(0, len(images), IOVECS_MAX):
+            offset = _write_all(fd, images[start : start + IOVECS_MAX], offset)
+        self._sync(fd)
+
+    def _allocate(self, fd: int, start: int, end: int) -> None:
+        if end <= self._allocated_bytes:
+            return
+        ahead = min(max(end, self._allocated_bytes + ALLOCATE_BYTES), self._segment_bytes)
+        target = max(end, ahead)
+        try:
+            os.posix_fallocate(fd, start, target - start)
+        except OSError:
+            # Perhaps just what is needed still fits.
+            target = end
+            os.posix_fallocate(fd, start, target - start)
+        self._allocated_bytes = target
+
+    def _file(self) -> int:
+        if self._fd < 0:
+            path = self.path(self._tail.segment)
+            fresh = not path.exists()
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._allocated_bytes = os.fstat(self._fd).st_size
+            if fresh:
+                sync_directory(self._directory)
+        return self._fd
+
+    def _start_segment(self) -> None:
+        self._close_file()
+        self._tail = Tail(self._tail.segment + 1, 0)
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def delete(self, segments: Iterable[int]) -> None:
+        """Delete files that no row refers to."""
+        for segment in segments:
+            self.path(segment).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give back what was allocated ahead."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, self._committed.end_bytes)
+        self._close_file()
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def read(self, place: Place) -> bytes:
+        """The image, checked. Safe from any thread.
+
+        Raises:
+            FileNotFoundError: the segment is gone.
+            EnvironmentFault: `image_corrupt`.
+        """
+        path = self.path(place.segment)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            image = os.pread(fd, place.size_bytes, place.offset_bytes)
+        finally:
+            os.close(fd)
+        if len(image) != place.size_bytes or zlib.crc32(image) != place.crc32:
+            raise EnvironmentFault(
+                "image_corrupt",
+                f"{path} holds other bytes than were uploaded ({place.size_bytes} at "
+                f"{place.offset_bytes}); the disk or another program changed them. Restore the "
+                "file from a backup, or submit the image again",
+            )
+        return image
+
+
+def _write_all(fd: int, images: Sequence[Image], offset: int) -> int:
+    """Write buffers one after another, however short single writes come back."""
+    end = offset + sum(map(len, images))
+    written = os.pwritev(fd, images, offset)
+    if offset + written < end:
+        rest = memoryview(b"".join(images))[written:]
+        offset += written
+        while rest:
+            written = os.pwrite(fd, rest, offset)
+            rest, offset = rest[written:], offset + written
+    return end
