@@ -155,18 +155,15 @@ class Cluster:
         self, name: str, *, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
     ) -> Process:
         """Start one worker; it joins by itself. `name` may be used again after its end."""
-        worker = self._spawn(
-            name,
-            [
-                *("-m", "worker", "join", self.core_address, "--name", name),
-                *("--token-file", str(self.token_file)),
-                *self._worker_args,
-                *args,
-            ],
-            env,
-        )
-        self.workers[name] = worker
-        return worker
+        flags = ("--name", name, "--token-file", str(self.token_file), *self._worker_args, *args)
+        return self.join(self.core_address, *flags, name=name, env=env)
+
+    def join(
+        self, *arguments: str, name: str = "worker", env: Mapping[str, str] | None = None
+    ) -> Process:
+        """`worker join` with just these arguments, as a person types it."""
+        self.workers[name] = self._spawn(name, ["-m", "worker", "join", *arguments], env)
+        return self.workers[name]
 
     def kill_core(self) -> None:
         """`kill -9` of the core."""

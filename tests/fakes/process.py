@@ -78,23 +78,28 @@ class Process:
         """Everything that it wrote so far, stdout and stderr together."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone, if it still runs."""
+        # Popen polls first, so that a recycled id is never hit.
+        self._popen.send_signal(number)
+
     def kill9(self) -> None:
         """SIGKILL to the process alone, as the kernel's out-of-memory killer would; reaps it."""
         self.killed = True
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self.wait(timeout_s=10.0)
 
     def sigstop(self) -> None:
         """Freeze it; its sockets stay open."""
-        self._signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def sigcont(self) -> None:
         """Thaw it."""
-        self._signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
     def term(self) -> None:
         """Ask it to drain and exit; does not wait."""
-        self._signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
 
     def wait(self, timeout_s: float) -> int:
         """Exit status once it ended.
@@ -142,10 +147,6 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._popen.wait(10.0)
-
-    def _signal(self, number: signal.Signals) -> None:
-        # Popen.send_signal polls first, so that a recycled id is never hit.
-        self._popen.send_signal(number)
 
     def _await_line(self, find: Any, what: str, timeout_s: float) -> re.Match[str]:
         deadline = time.monotonic() + timeout_s
