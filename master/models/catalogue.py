@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from wire.card import Card, Preprocessing
+from master.models.layout import Tensor, layout_of
+from wire.card import Preprocessing
 from wire.errors import EnvironmentFault
 
 TABLE_PATH: Final = Path(__file__).with_name("torchvision.json")
 CLASSES_PATH: Final = Path(__file__).with_name("imagenet1k.json")
-IMAGENET: Final = "imagenet1k"
 
 
 class Notices(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,43 +139,9 @@ class Catalogue:
         pairs = ((each, one) for each in self for one in each.weights)
         return next((pair for pair in pairs if wanted(pair[1])), None)
 
-    def with_layout(self, layout: str) -> list[str]:
-        """Names of the architectures whose tensors have that layout."""
-        return [one.name for one in self if one.layout == layout]
-
-    def card(
-        self,
-        architecture: Architecture,
-        preset: Pretrained,
-        *,
-        card_id: str,
-        sha256: str,
-        size_bytes: int,
-        dtype: str,
-        published: bool,
-    ) -> Card:
-        """The card of weights with ImageNet's classes and `preset`'s preprocessing.
-
-        `published` says that the file is torchvision's own, so that torchvision's
-        accuracy and recipe are the file's; format is `torch`, as theirs all are.
-        """
-        notices = self.table.notices
-        licence = notices.licence_swag if preset.swag else notices.licence
-        made_by = f"torchvision {self.table.torchvision} {preset.name}; recipe: {preset.recipe}"
-        return Card(
-            id=card_id,
-            architecture=architecture.name,
-            classes=list(self.classes),
-            preprocessing=preset.preprocessing,
-            sha256=sha256,
-            size_bytes=size_bytes,
-            format="torch",
-            dtype=dtype,
-            licence=f"{licence} ({notices.about})",
-            origin=preset.url if published else "",
-            made_by=made_by if published else "",
-            accuracy={IMAGENET: preset.top1} if published else {},
-        )
+    def fitting(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Names of the architectures, at most one, whose tensors these are."""
+        return [one.name for one in self if layout_of(tensors, one.classifier) == one.layout]
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import msgspec
 import torch
@@ -83,11 +84,8 @@ def _parameters_without_memory() -> Iterator[None]:
     def register(module: torch.nn.Module, name: str, value: torch.nn.Parameter | None) -> None:
         original(module, name, None if value is None else torch.nn.Parameter(value.to("meta")))
 
-    torch.nn.Module.register_parameter = register
-    try:
+    with mock.patch.object(torch.nn.Module, "register_parameter", register):
         yield
-    finally:
-        torch.nn.Module.register_parameter = original
 
 
 def _tensors(model: torch.nn.Module) -> dict[str, Tensor]:
