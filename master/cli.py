@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 
 from master import logs, status, up
 from master.config import socket_path
-from master.flags import build_parser, core_config, data_dir, token_file, up_config
+from master.flags import build_parser, core_config, data_dir, token, token_file, up_config
 from master.models import cli as model_cli
-from master.token import ensure_token
 from wire.errors import LookoutError
 
 ADDRESS_CODES = ("address_in_use", "address_forbidden", "address_unusable")
@@ -57,7 +56,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _token(options: argparse.Namespace) -> int:
-    sys.stdout.write(ensure_token(token_file(options)) + "\n")
+    sys.stdout.write(token(options) + "\n")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,11 @@ def token_file(options: argparse.Namespace) -> Path:
     return Path(options.token_file or token_path(data_dir(options)))
 
 
+def token(options: argparse.Namespace) -> str:
+    """The join token, made if there is none."""
+    return ensure_token(token_file(options), os.environ.get("LOOKOUT_TOKEN", "").strip())
+
+
 def core_config(options: argparse.Namespace) -> CoreConfig:
     """What `master core` needs to know."""
     parse_address(options.listen)
@@ -157,7 +163,7 @@ def core_config(options: argparse.Namespace) -> CoreConfig:
         model=options.model,
         weights=options.weights,
         offline=options.offline,
-        token=None if options.open else ensure_token(token_file(options)),
+        token=None if options.open else token(options),
         heartbeat_interval_s=options.heartbeat,
         lease_ttl_s=options.lease_ttl,
         limits=limits,
@@ -169,7 +175,7 @@ def core_config(options: argparse.Namespace) -> CoreConfig:
 def up_config(options: argparse.Namespace) -> UpConfig:
     """What `master up` needs to know; the core's flags travel on as arguments."""
     file = token_file(options)
-    ensure_token(file)
+    token(options)
     web = ["--processes", str(max(1, options.web_processes))]
     for name in options.allow_host:
         web += ["--allow-host", name]

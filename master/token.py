@@ -9,6 +9,7 @@ from pathlib import Path
 from wire.errors import EnvironmentFault
 
 TOKEN_CHARS_MIN = 8
+TOKEN_BYTES = 18
 
 
 def token_path(data_dir: Path) -> Path:
@@ -33,16 +34,25 @@ def read_token(path: Path) -> str:
     return text
 
 
-def ensure_token(path: Path) -> str:
-    """Read the token at `path`, or make one there that only its owner can read."""
+def ensure_token(path: Path, given: str = "") -> str:
+    """Read the token at `path`, or put one there that only its owner can read.
+
+    The one put there is `given` (the environment's `LOOKOUT_TOKEN`) or a new
+    one. Raises `EnvironmentFault` if `given` is not the one that is there.
+    """
     if path.exists():
-        return read_token(path)
-    token = secrets.token_urlsafe(18)
+        return _same(read_token(path), given, path)
+    token = given or secrets.token_urlsafe(TOKEN_BYTES)
+    if len(token) < TOKEN_CHARS_MIN:
+        raise EnvironmentFault(
+            "token_unusable",
+            f"LOOKOUT_TOKEN has {len(token)} characters; give at least {TOKEN_CHARS_MIN}",
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return read_token(path)
+        return _same(read_token(path), given, path)
     except OSError as error:
         raise EnvironmentFault(
             "token_unwritable", f"can't keep the join token at {path}: {error}"
@@ -51,4 +61,14 @@ def ensure_token(path: Path) -> str:
         file.write(token + "\n")
         file.flush()
         os.fsync(file.fileno())
+    return token
+
+
+def _same(token: str, given: str, path: Path) -> str:
+    if given and given != token:
+        raise EnvironmentFault(
+            "token_differs",
+            f"LOOKOUT_TOKEN is not the token in {path}; unset it, or remove the file to change "
+            "the token (joined workers need the new one)",
+        )
     return token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from master.core.intake import Refusal
@@ -89,7 +90,7 @@ class Desk:
         uploads: list[Upload] = []
         for job in jobs:
             try:
-                row, image = await self.reading.run(lambda job=job: self._core.store.image(job))
+                row, image = await self.reading.run(partial(self._core.store.image, job))
             except KeyError:
                 raise Refusal("not_found", f"there is no job {job_id(job)}") from None
             self._check_retryable(row)
@@ -116,7 +117,7 @@ class Desk:
             return
         before: int | None = None
         while True:
-            rows = await self.reading.run(lambda before=before: self._open_page(before))
+            rows = await self.reading.run(partial(self._open_page, before))
             if not rows:
                 return
             yield [row.job for row in rows]

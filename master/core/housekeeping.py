@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from master.logs import fields
-from master.scheduler.events import Tick
 
 if TYPE_CHECKING:
     from master.core.service import Core
@@ -72,9 +71,7 @@ class Housekeeping:
         core = self._core
         try:
             async with asyncio.timeout(core.config.drain_timeout_s):
-                while core.scheduler.counts().get("leased", 0):
-                    core.feed(Tick())
-                    await asyncio.sleep(core.config.event_flush_s)
+                await core.quiet.wait()
                 await core.durable.idle()
         except TimeoutError:
             left = core.scheduler.counts().get("leased", 0)

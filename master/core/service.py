@@ -72,6 +72,7 @@ class Core:
         self.loop = asyncio.get_running_loop()
         self.totals = store.totals()
         self.stopping = asyncio.Event()
+        self.quiet = asyncio.Event()
         self.draining: str | None = None
         limits = config.limits
         # Two pools: people's reads must not stand in the way of dispatch.
@@ -138,6 +139,8 @@ class Core:
                     _CARRY_OUT[type(effect)](self, effect)
         finally:
             self._feeding = False
+        if self.draining is not None and not self.scheduler.counts()["leased"]:
+            self.quiet.set()
         self._arm()
 
     def _arm(self) -> None:
