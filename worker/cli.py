@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; `docs/commands.md` is held against it."""
+    return _parser(["train"])
+
+
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="worker", description="Classify images for a Lookout master."
