@@ -13,7 +13,6 @@ import pytest
 
 from tests.shared import REPOSITORY, skip_without
 
-COMMANDS: Final = REPOSITORY / "docs" / "commands.md"
 PROGRAMS: Final = ("master", "worker")
 # Flags of `make`'s or another program's in the same line are not ours to check.
 _INVOCATION = re.compile(
@@ -72,6 +71,15 @@ def sections(text: str) -> dict[tuple[str, ...], str]:
     }
 
 
+def reference() -> dict[tuple[str, ...], str]:
+    """What the pages say under each command's own heading, all pages together."""
+    said: dict[tuple[str, ...], str] = {}
+    for page in sorted((REPOSITORY / "docs").rglob("*.md")):
+        for path, body in sections(page.read_text(encoding="utf-8")).items():
+            said[path] = said.get(path, "") + body
+    return said
+
+
 def documents() -> list[Path]:
     """What a reader copies commands from."""
     top = (REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md"))
@@ -102,22 +110,22 @@ def test_every_flag_in_the_documents_exists(program: str) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_flag_is_documented_under_its_command(program: str) -> None:
-    written = sections(COMMANDS.read_text(encoding="utf-8"))
+    written = reference()
     missing = [
         f"{' '.join(path)}: {flag}"
         for path, flags in commands(program).items()
         for flag in sorted(flags)
         if flag not in _FLAG.findall(written.get(path, ""))
     ]
-    assert missing == [], f"say what they do in {COMMANDS.name}"
+    assert missing == [], "say what they do in docs/, under a heading with the command"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_documented_command_and_flag_exists(program: str) -> None:
     known = commands(program)
-    for path, body in sections(COMMANDS.read_text(encoding="utf-8")).items():
+    for path, body in reference().items():
         if path[0] == program:
-            assert path in known, f"{COMMANDS.name} has a section on {' '.join(path)}"
+            assert path in known, f"the documents have a section on {' '.join(path)}"
             defined = re.findall(r"^\| `(--[a-z-]+)", body, re.MULTILINE)
             assert set(defined) <= known[path], path
 
