@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import configparser
 import re
+import sys
 from importlib import metadata
 
 import pytest
 
+from tests.house import package_sources
+from tests.imports import MAY_IMPORT, Source
 from tests.shared import REPOSITORY
 
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[0-9][\w.]*)$")
@@ -50,3 +53,45 @@ def test_one_package_has_one_pin() -> None:
         name, _, version = line.partition("==")
         versions.setdefault(name, set()).add(version)
     assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+
+
+def pinned(*extras: str) -> set[str]:
+    """Normalised names of the distributions of these extras."""
+    return {_normal(line.partition("==")[0]) for extra, line in PINS if extra in extras}
+
+
+def imported(package: str) -> set[str]:
+    """Normalised names of the distributions that a package's source imports, anywhere in it."""
+    known = metadata.packages_distributions()
+    names = {
+        name.partition(".")[0]
+        for path, tree in package_sources()
+        if path.parts[0] == package
+        for _, name in Source(path.as_posix(), tree).imports()
+    }
+    foreign = names - set(sys.stdlib_module_names) - set(MAY_IMPORT)
+    return {_normal(known[name][0]) if name in known else name for name in foreign}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize(
+    ("package", "extras"),
+    [
+        ("wire", ("",)),
+        ("master", ("", "master")),
+        ("webui", ("", "master")),
+        ("worker", ("", "worker")),
+    ],
+)
+def test_a_package_imports_only_what_its_extra_installs(
+    package: str, extras: tuple[str, ...]
+) -> None:
+    assert imported(package) - pinned(*extras) == set()
+
+
+def test_no_pin_is_unused() -> None:
+    assert pinned("master") - imported("master") - imported("webui") == set()
+    assert pinned("worker") - imported("worker") == set()
