@@ -64,8 +64,8 @@ class Decoder:
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
-        # Pillow raises above twice this bound and warns above it once.
-        Image.MAX_IMAGE_PIXELS = limits.pixels_max // 2
+        # Pillow raises above twice this bound; up to there `_check_pixels` knows the shape.
+        Image.MAX_IMAGE_PIXELS = limits.pixels_max
 
     def decode(self, data: bytes) -> Image.Image:
         """Open and load in one go. Raises `ImageFault`."""

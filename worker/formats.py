@@ -63,7 +63,7 @@ def is_cut_off(data: bytes, kind: str) -> bool:
     if kind == "PNG":
         return b"IEND" not in data[-_TAIL_BYTES:]
     if kind == "GIF":
-        return b"\x3b" not in data[-_TAIL_BYTES:]
+        return not data.rstrip(b"\x00").endswith(b"\x3b")
     if kind == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if kind == "BMP":
