@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.house import tracked_files
@@ -78,3 +79,25 @@ def test_the_installed_copy_starts_away_from_the_checkout(
     assert str(installed) in run([sys.executable, "-c", where], env=env, cwd=tmp_path)
     assert "usage:" in run([sys.executable, "-m", *command], env=env, cwd=tmp_path)
     assert (installed / "bin" / command[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(["master", "up"], "master"), (["worker", "join", "127.0.0.1"], "worker")],
+)
+def test_without_its_extra_a_command_says_what_to_install(
+    installed: Path, tmp_path: Path, command: list[str], extra: str
+) -> None:
+    (tmp_path / "msgspec").symlink_to(Path(msgspec.__file__).parent)
+    path = os.pathsep.join([str(installed), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", *command],
+        env={"PYTHONPATH": path, "HOME": str(tmp_path), "LOOKOUT_TOKEN": "abcdefgh"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"pip install 'lookout[{extra}]'" in done.stderr
+    assert done.returncode == 2
