@@ -59,18 +59,23 @@ class Seal(Op):
 
 @dataclass(slots=True, eq=False)
 class Remove(Op):
-    """Delete terminal jobs. A long list is worked off in several groups: `todo` is what is left
-    of it (None before the first group), `removed` what is gone."""
+    """Delete terminal jobs, many of them in several groups.
+
+    `todo` is what is left, last first (None before the first group), `taken` how many of
+    it the current group looks at, `outcome` what that group removed.
+    """
 
     jobs: Sequence[int] | None
     todo: list[int] | None = None
+    taken: int = 0
     removed: list[int] = field(default_factory=list)
 
     def advance(self) -> bool:
-        """Take the outcome of one group; True when nothing is left to do."""
-        self.todo, gone = self.outcome
-        self.removed += gone
+        """One group is durable; True when nothing is left to do."""
+        self.removed += self.outcome
         self.outcome = self.removed
+        if self.todo:
+            del self.todo[-self.taken :]
         return not self.todo
 
 

@@ -214,20 +214,21 @@ def _seal(db: sqlite3.Connection, op: Seal, change: Change) -> None:
 
 
 def _remove(db: sqlite3.Connection, op: Remove, change: Change, tail: Tail) -> None:
-    """Remove the next jobs of the list; `op.outcome` stays None until all are done."""
-    todo = op.todo
-    if todo is None:
-        todo = _asked(db, op)
-    rows = select_rows(db, "which_ended", todo[:REMOVE_JOBS_MAX])
+    """Remove the next jobs of the list."""
+    if op.todo is None:
+        op.todo = _asked(db, op)
+    chunk = op.todo[-REMOVE_JOBS_MAX:][::-1]
+    rows = select_rows(db, "which_ended", chunk)
     if rows:
         _remove_rows(db, rows, change, tail)
-    op.outcome = (todo[REMOVE_JOBS_MAX:], [row[0] for row in rows])
+    op.taken, op.outcome = len(chunk), sorted(row[0] for row in rows)
 
 
 def _asked(db: sqlite3.Connection, op: Remove) -> list[int]:
+    """The jobs asked for, last first. All terminal ones means those of this moment."""
     if op.jobs is None:
         return [job for (job,) in run(db, "ended_jobs")]
-    return sorted(set(op.jobs))
+    return sorted(set(op.jobs), reverse=True)
 
 
 def _remove_rows(db: sqlite3.Connection, rows: Sequence[Row], change: Change, tail: Tail) -> None:

@@ -55,8 +55,8 @@ class Writer:
         self._queue: queue.SimpleQueue[Op] = queue.SimpleQueue()
         self._carried: list[Op] = []  # not finished by the last group: goes into the next
         self._retry_s = 0.0
-        self._give_up_at: float | None = None
-        self._stopping = threading.Event()
+        self._stopped = False
+        self._give_up_at = 0.0
         self._started_at = 0.0
         self._checkpointed = 0
         self.failing: EnvironmentFault | None = None
@@ -73,57 +73,69 @@ class Writer:
     def stop(self) -> None:
         """Write what was asked for, then end the thread and close the connection."""
         self._give_up_at = time.monotonic() + self._config.close_timeout_s
-        self._stopping.set()
-        self.put(Stop())
+        self._queue.put(Stop())
         self._thread.join()
 
     # --- the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        stopped = False
-        while not stopped or self._carried:
-            self._pause()
-            ops = self._take(block=not stopped)
-            stopped = stopped or any(isinstance(op, Stop) for op in ops)
-            ops = [op for op in ops if not isinstance(op, Stop)]
-            if not ops:
-                continue
+        while not self._stopped or self._carried:
+            if self._retry_s:
+                self._wait_for_disk()
+            ops = self._take()
             try:
                 self._write(ops)
             except Exception as error:  # the edge of the thread: it must not die
                 log.exception("store_writer_failed ops=%d", len(ops))
                 self._abort()
                 self._fail(ops, failed_fault(self._directory, error))
+        late = self._drain(self._config.queue_ops_max, self._config.queue_bytes_max)
+        self._fail(late, LocalFault("the store is closed"))
         self._segments.close()
         self._db.close()
 
-    def _pause(self) -> None:
-        """Wait before trying again what the disk refused."""
-        if not self._retry_s:
-            return
-        # While closing, the event no longer waits: shorter pauses, until time is up.
-        if self._stopping.wait(self._retry_s):
-            time.sleep(RETRY_MIN_S)
-        if self._give_up_at is not None and time.monotonic() > self._give_up_at:
+    def _wait_for_disk(self) -> None:
+        """Until it is time to try again, adds fail at once and everything else is kept."""
+        until = time.monotonic() + (RETRY_MIN_S if self._stopped else self._retry_s)
+        while (wait_s := until - time.monotonic()) > 0:
+            try:
+                op = self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                break
+            if isinstance(op, Stop):
+                self._stopped = True
+                break
+            self._carried += self._write_images([op])
+        if self._stopped and time.monotonic() > self._give_up_at:
             self._give_up()
 
-    def _take(self, block: bool) -> list[Op]:
+    def _take(self) -> list[Op]:
         """What the last group left, and all that waits, within the bounds of a group."""
         ops, self._carried = self._carried, []
         size = 0
-        if block and not ops:
-            ops.append(self._queue.get())
-            size = _size(ops[0])
+        if not ops and not self._stopped:
+            first = self._queue.get()
+            self._stopped = isinstance(first, Stop)
+            ops, size = [] if self._stopped else [first], _size(first)
         self._pace()
         config = self._config
-        # While the disk refuses there is no bound: adds must hear of it now.
-        while self._retry_s or (len(ops) < config.group_ops_max and size < config.group_bytes_max):
+        if not self._stopped:
+            ops += self._drain(config.group_ops_max - len(ops), config.group_bytes_max - size)
+        return ops
+
+    def _drain(self, ops_max: int, bytes_max: int) -> list[Op]:
+        """Up to so many ops that wait, and no more once they hold so many bytes."""
+        ops: list[Op] = []
+        while len(ops) < ops_max and bytes_max >= 0:
             try:
                 op = self._queue.get_nowait()
             except queue.Empty:
                 break
+            if isinstance(op, Stop):
+                self._stopped = True
+                break
             ops.append(op)
-            size += _size(op)
+            bytes_max -= _size(op)
         return ops
 
     def _pace(self) -> None:
@@ -139,7 +151,7 @@ class Writer:
             return
         try:
             change = self._transact(ops)
-        except (sqlite3.Error, OSError, LookoutError, ValueError, OverflowError) as error:
+        except Exception as error:  # one op's bug may not take the others with it
             self._abort()
             self._after_failure(ops, error)
         else:
@@ -252,7 +264,8 @@ class Writer:
 
     def _fail(self, ops: Sequence[Op], error: Exception) -> None:
         if not isinstance(error, LookoutError):
-            error = LocalFault(f"the store refused a write that breaks an invariant: {error}")
+            log.error("store_op_refused ops=%r", ops, exc_info=error)
+            error = LocalFault(f"the store refused a write that breaks an invariant: {error!r}")
         self._resolve(ops, error)
 
     def _resolve(self, ops: Sequence[Op], error: Exception | None) -> None:

@@ -91,7 +91,7 @@ UPDATE meta SET epoch = epoch + 1
 SELECT epoch, last_job, last_submission, last_token, last_segment FROM meta
 
 -- name: ended_jobs
-SELECT job FROM jobs WHERE state IS NOT NULL ORDER BY job
+SELECT job FROM jobs WHERE state IS NOT NULL ORDER BY job DESC
 
 -- name: which_ended
 SELECT job, state, submission, segment, offset_bytes, size_bytes FROM jobs
