@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import shared
 from tests.fakes.cluster import Cluster
+
+# No deadline per example: on a shared machine any example may wait for a processor. A failure
+# prints what reproduces it elsewhere.
+hypothesis.settings.register_profile("lookout", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("lookout")
 
 _FAILED = pytest.StashKey[bool]()
 
