@@ -161,7 +161,7 @@ def save_checkpoint(
     write_state(weights, state)
     card = msgspec.convert(
         {
-            "id": path.stem,
+            "id": path.name.removesuffix(".safetensors"),
             **card_fields,
             "sha256": sha256_of(weights),
             "size_bytes": weights.stat().st_size,
@@ -170,9 +170,14 @@ def save_checkpoint(
         },
         Card,
     )
-    with replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    write_card(card, path.with_suffix(".json"))
     return card
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Store a card as indented JSON, replacing `path` atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
 
 
 def _check_identity(card: Card, weights: Path) -> None:

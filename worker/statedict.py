@@ -26,9 +26,7 @@ from wire.errors import EnvironmentFault
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Torchvision's DenseNet files carry names that Python modules may no longer have
 # (torchvision/models/densenet.py, `_load_state_dict`).
-_OLD_DENSENET = re.compile(
-    r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$"
-)
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 def format_of(path: Path) -> str:

@@ -5,44 +5,52 @@ Pure: every random number comes from the `torch.Generator` given.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
 from worker.train.settings import Augmentation
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 # ITU-R BT.601 luma weights, as PIL's conversion to grey.
 LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Per channel: subtract `mean`, divide by `std`, of values in [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def apply(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise float [n, 3, h, w] in place; the result is channels-last."""
+        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
+        return images.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 def augment(
     pixels: torch.Tensor, input_px: int, bounds: Augmentation, rng: torch.Generator
 ) -> torch.Tensor:
-    """Turn uint8 [n, 3, s, s] into normalised float32 [n, 3, input_px, input_px]."""
+    """Turn uint8 [n, 3, s, s] into changed float32 [n, 3, input_px, input_px] in [0, 1]."""
     images = crop(_shrunk(pixels.float().div_(255), input_px), input_px, bounds, rng)
     if bounds.sharpness:
         sharpen(images, bounds, rng)
     if bounds.colour:
         images = jitter(images, bounds.colour, rng)
-    return normalise(images)
+    return images
 
 
-def evaluation(pixels: torch.Tensor, input_px: int) -> torch.Tensor:
-    """Turn uint8 [n, 3, s, s] into what the deployed preprocessing makes of it."""
+def plain(pixels: torch.Tensor, input_px: int) -> torch.Tensor:
+    """Turn uint8 [n, 3, s, s] into float32 [n, 3, input_px, input_px], as deployment does."""
     images = pixels.float().div_(255)
-    if images.shape[-1] != input_px:
-        images = F.interpolate(
-            images, size=(input_px, input_px), mode="bilinear", antialias=True, align_corners=False
-        )
-    return normalise(images)
-
-
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Subtract `MEAN` and divide by `STD` per channel, in place."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return images.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    if images.shape[-1] == input_px:
+        return images
+    return F.interpolate(
+        images, size=(input_px, input_px), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 def crop(
@@ -55,7 +63,7 @@ def crop(
     """
     count = images.shape[0]
     area = _uniform(count, bounds.area_min, bounds.area_max, rng)
-    stretch = _uniform(count, -1.0, 1.0, rng).mul(0.5).mul(_log(bounds.aspect_max)).exp()
+    stretch = (_uniform(count, -0.5, 0.5, rng) * math.log(bounds.aspect_max)).exp()
     height, width = area.sqrt() * stretch, area.sqrt() / stretch
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = width * _signs(count, bounds.flip, rng)
@@ -86,7 +94,7 @@ def jitter(images: torch.Tensor, colour: float, rng: torch.Generator) -> torch.T
     """Scale brightness, contrast and saturation by independent factors in 1 ± `colour`."""
     count = images.shape[0]
     factors = _uniform(3 * count, 1 - colour, 1 + colour, rng).view(3, count, 1, 1, 1)
-    brightness, contrast, saturation = factors.to(images.device)
+    brightness, contrast, saturation = factors.to(images.device).unbind(0)
     luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
     grey = (images * luma).sum(1, keepdim=True)
     level = grey.mean((2, 3), keepdim=True)
@@ -115,7 +123,3 @@ def _signs(count: int, flip: bool, rng: torch.Generator) -> torch.Tensor:
 def _offset(side: torch.Tensor, shift: float, rng: torch.Generator) -> torch.Tensor:
     room = (1 - side).abs() + 2 * shift
     return _uniform(len(side), -1.0, 1.0, rng) * room
-
-
-def _log(value: float) -> float:
-    return float(torch.log(torch.tensor(value)))

@@ -27,7 +27,7 @@ class Average:
         """Move the average towards `source`; early steps count more, so that no start lingers."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
-        mine = list(self.model.parameters())
+        mine: list[torch.Tensor] = list(self.model.parameters())
         with torch.no_grad():
             torch._foreach_lerp_(mine, [p.detach() for p in source.parameters()], 1 - decay)
 

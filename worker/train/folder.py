@@ -1,28 +1,20 @@
-"""A folder-per-class data set: found, split, decoded once, kept as uint8 squares.
+"""A folder-per-class data set: found, checked and split, by path alone.
 
-Promises that an empty class, a clash of class names and an unreadable image
-are told before training starts, by path. Leaves augmentation to `augment`.
+Promises that an empty class and a clash of class names are told before any
+image is decoded. Leaves decoding to `decoded`.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-import numpy as np
-import torch
-from PIL import Image, ImageOps
 
 from wire.errors import EnvironmentFault
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-UNREADABLE_SHOWN = 10
-RAM_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +24,17 @@ class Folder:
     classes: tuple[str, ...]
     images: tuple[tuple[Path, int], ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Images as uint8 [n, 3, side, side] and labels as int64 [n]."""
-
-    pixels: torch.Tensor
-    labels: torch.Tensor
+    def fingerprint(self, root: Path) -> str:
+        """SHA-256 of the relative paths and labels: the same list of images, the same print."""
+        lines = [f"{label} {path.relative_to(root)}" for path, label in self.images]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def scan(root: Path, classes: Sequence[str] | None = None) -> Folder:
     """List the images under `root/CLASS/`, in sorted order.
 
-    `classes` fixes the names and their order (for a validation folder).
+    `classes` fixes the names and their order, for held-out images; some of them
+    may then have no folder.
 
     Raises:
         EnvironmentFault: no folder, no classes, an empty class, a name clash,
@@ -60,13 +50,15 @@ def scan(root: Path, classes: Sequence[str] | None = None) -> Folder:
         raise EnvironmentFault(
             "unknown_class", f"{root} has classes that the model lacks: {', '.join(unknown)}"
         )
-    if len(names) < 2:
+    if len(names) < 2 or not folders:
         raise EnvironmentFault(
-            "no_classes", f"{root} has {len(names)} class folders; at least 2 are needed"
+            "no_classes", f"{root} has {len(folders)} class folders; at least 2 are needed"
         )
     images = []
     for number, name in enumerate(names):
-        found = _images(folders[name]) if name in folders else []
+        if name not in folders:
+            continue
+        found = _images(folders[name])
         if not found:
             raise EnvironmentFault(
                 "empty_class",
@@ -116,94 +108,10 @@ def split(folder: Folder, val_share: float, rng: random.Random) -> tuple[Folder,
                 " add images or give --val DIR",
             )
         rng.shuffle(members)
-        held = max(1, round(len(members) * val_share))
-        held = min(held, len(members) - 1)
+        held = min(max(1, round(len(members) * val_share)), len(members) - 1)
         val += members[:held]
         train += members[held:]
     return (
         Folder(classes=folder.classes, images=tuple(sorted(train))),
         Folder(classes=folder.classes, images=tuple(sorted(val))),
-    )
-
-
-def decode_all(
-    folder: Folder, side_px: int, spill: Path, on_done: Callable[[int], None] = lambda n: None
-) -> Decoded:
-    """Decode every image to a `side_px` square: shorter side resized, centre cut out.
-
-    The pixels lie in RAM where they fit in `RAM_SHARE` of what is free, else in
-    the memory-mapped file `spill`. `on_done` hears how many images were added.
-
-    Raises:
-        EnvironmentFault: images that cannot be decoded, naming the first ones.
-    """
-    shape = (len(folder.images), 3, side_px, side_px)
-    pixels = _allocate(shape, spill)
-    unreadable: list[str] = []
-    paths = [path for path, _ in folder.images]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row, result in enumerate(pool.map(partial(_decode, side_px=side_px), paths)):
-            if isinstance(result, str):
-                unreadable.append(result)
-            else:
-                pixels[row] = result
-            on_done(1)
-    if unreadable:
-        raise _unreadable(unreadable)
-    labels = torch.tensor([label for _, label in folder.images])
-    return Decoded(pixels=torch.from_numpy(pixels), labels=labels)
-
-
-def _decode(path: Path, side_px: int) -> np.ndarray | str:
-    """The square as uint8 [3, side, side], or a line saying why there is none."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (side_px, side_px))
-            square = ImageOps.fit(
-                ImageOps.exif_transpose(image).convert("RGB"),
-                (side_px, side_px),
-                Image.Resampling.BILINEAR,
-            )
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
-        return f"{path}: {fault}"
-    return np.asarray(square).transpose(2, 0, 1)
-
-
-def _allocate(shape: tuple[int, ...], spill: Path) -> np.ndarray:
-    needed_bytes = int(np.prod(shape))
-    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed_bytes <= RAM_SHARE * free_bytes:
-        return np.empty(shape, np.uint8)
-    spill.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(spill, mode="w+", dtype=np.uint8, shape=shape)
-
-
-def stored_side(folder: Folder, largest_input_px: int, rng: random.Random) -> int:
-    """Side at which to keep images: an eighth above the largest input, never above the sources'.
-
-    Keeping 32 px originals at 32 px saves memory and leaves the enlarging to
-    augmentation. The sources' size is the 90th percentile of a sample.
-    """
-    sample = rng.sample(folder.images, min(len(folder.images), 200))
-    sides = sorted(_shorter_side(path) for path, _ in sample)
-    typical = sides[int(0.9 * (len(sides) - 1))] or largest_input_px
-    return min(typical, largest_input_px * 9 // 8)
-
-
-def _shorter_side(path: Path) -> int:
-    """0 where the header cannot be read: `decode_all` tells which and why."""
-    try:
-        with Image.open(path) as image:
-            return min(image.size)
-    except OSError:
-        return 0
-
-
-def _unreadable(lines: list[str]) -> EnvironmentFault:
-    shown = "\n  ".join(lines[:UNREADABLE_SHOWN])
-    more = len(lines) - UNREADABLE_SHOWN
-    return EnvironmentFault(
-        "unreadable_image",
-        f"{len(lines)} images cannot be decoded; remove or replace them:\n  {shown}"
-        + (f"\n  and {more} more" if more > 0 else ""),
     )

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from wire.errors import EnvironmentFault
-from worker.train.augment import augment, evaluation
+from worker.train.augment import Normalisation, augment, plain
 from worker.train.average import Average
-from worker.train.folder import Decoded
+from worker.train.decoded import Decoded
 from worker.train.optimizer import make_optimizers, rate_factor, scale_rates
 from worker.train.settings import Settings
 
@@ -57,6 +57,7 @@ class Trainer:
         self.optimizers = make_optimizers(self.model, settings)
         self.average = Average(self.model, settings.ema_decay)
         self.bf16 = has_bf16(device)
+        self._normalisation = Normalisation(mean=settings.mean, std=settings.std)
         self.epoch = 0
         self.elapsed_s = 0.0
         self._clock = clock
@@ -115,6 +116,7 @@ class Trainer:
             input_px = self.settings.input_px(progress)
             pixels = train.pixels[rows].to(self.device)
             images = augment(pixels, input_px, self.settings.augmentation, rng)
+            images = self._normalisation.apply(images)
             scale_rates(self.optimizers, rate_factor(progress, self.settings.warmup))
             loss = self._step(images, train.labels[rows].to(self.device))
             progress = self.progress(part, self._clock() - started_s)
@@ -124,9 +126,7 @@ class Trainer:
             if progress >= 1.0:
                 break
         self.epoch += 1
-        with self._autocast():
-            self.average.settle(self._settling(train, input_px))
-            val_loss, val_accuracy, _ = evaluate(self.average.model, val, input_px, self.device)
+        val_loss, val_accuracy = self._evaluate_average(train, val, input_px)
         self.elapsed_s = self._clock() - started_s
         return EpochResult(
             epoch=self.epoch,
@@ -175,29 +175,26 @@ class Trainer:
         for step in range(count):
             yield (step + 1) / count, order[step * size : (step + 1) * size]
 
-    def _settling(self, train: Decoded, input_px: int) -> Iterator[torch.Tensor]:
-        """Unaugmented training images, as deployment will see them, evenly drawn."""
+    def _evaluate_average(self, train: Decoded, val: Decoded, input_px: int) -> tuple[float, float]:
+        """Settle the averaged weights, then return their loss and top-1 on `val`."""
         stride = max(1, len(train.labels) // SETTLE_IMAGES)
-        for rows in torch.arange(0, len(train.labels), stride).split(EVAL_BATCH_IMAGES):
-            yield evaluation(train.pixels[rows].to(self.device), input_px)
+        settling = train.pixels[::stride]
+        with self._autocast():
+            self.average.settle(self._inputs(settling, input_px))
+            with torch.inference_mode():
+                logits = [self.average.model(x) for x in self._inputs(val.pixels, input_px)]
+        scores = torch.cat(logits).float().cpu()
+        accuracy = (scores.argmax(1) == val.labels).float().mean().item()
+        return F.cross_entropy(scores, val.labels).item(), accuracy
 
-
-def evaluate(
-    model: nn.Module, data: Decoded, input_px: int, device: torch.device
-) -> tuple[float, float, torch.Tensor]:
-    """Return mean cross-entropy, top-1 in [0, 1] and predicted classes int64 [n]."""
-    logits = []
-    with torch.inference_mode():
-        for pixels in data.pixels.split(EVAL_BATCH_IMAGES):
-            logits.append(model(evaluation(pixels.to(device), input_px)).float().cpu())
-    scores = torch.cat(logits)
-    predicted = scores.argmax(1)
-    accuracy = (predicted == data.labels).float().mean().item()
-    return F.cross_entropy(scores, data.labels).item(), accuracy, predicted
+    def _inputs(self, pixels: torch.Tensor, input_px: int) -> Iterator[torch.Tensor]:
+        """Unaugmented images in batches, as the deployed network will see them."""
+        for part in pixels.split(EVAL_BATCH_IMAGES):
+            yield self._normalisation.apply(plain(part.to(self.device), input_px))
 
 
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is computed in hardware, not emulated more slowly than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

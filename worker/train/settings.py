@@ -44,7 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     The run lasts `epochs`, or, where `budget_s` is above 0, that many seconds
     of training time (summed over interruptions), with the schedule fitted to
     it. `learning_rate` is the peak of a linear warm-up over the `warmup` part
-    of the run and a cosine to zero. `ema_decay` is per step.
+    of the run and a cosine to zero; with the optimizer `muon`, `muon_rate` is
+    that of the convolutions. `ema_decay` is per step. `patience_epochs` 0 never
+    ends early; `threads` 0 leaves the number to torch.
     """
 
     architecture: str = "googlenet"
@@ -60,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
     ema_decay: float = 0.998
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
     val_share: float = 0.1
     patience_epochs: int = 10
     seed: int = 0
