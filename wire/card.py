@@ -46,7 +46,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     classes: Annotated[list[str], msgspec.Meta(min_length=1, max_length=100_000)]
     preprocessing: Preprocessing
     sha256: Sha256
-    size_bytes: Annotated[int, msgspec.Meta(ge=1)]
+    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
     format: str = "safetensors"
     dtype: str = "float32"
     licence: str = "unknown"

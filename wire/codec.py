@@ -120,13 +120,13 @@ _WEB_REQUESTS: tuple[MessageType, ...] = (
     m.GetStats,
     m.GetMetrics,
     m.Subscribe,
-    m.Heartbeat,
     m.Goodbye,
     m.ProtocolFault,
 )
 FROM_WEB = Vocabulary("a web process", *_WEB_REQUESTS)
 FROM_ADMIN = Vocabulary("an admin", *_WEB_REQUESTS, m.Shutdown)
 FROM_CLIENT = FROM_ADMIN
+"""All that any client but a worker may say."""
 TO_CLIENT = Vocabulary(
     "the master to a client",
     m.Submitted,
@@ -140,7 +140,6 @@ TO_CLIENT = Vocabulary(
     m.Metrics,
     m.Events,
     m.Refused,
-    m.HeartbeatAck,
     m.Goodbye,
     m.ProtocolFault,
 )

@@ -175,7 +175,7 @@ class Assign(Message, frozen=True, kw_only=True):
 
     job: JobId
     token: FencingToken
-    attempt: Annotated[int, msgspec.Meta(ge=1)]
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=INT_MAX)]
     name: Text
     image: bytes
     alone: bool = False

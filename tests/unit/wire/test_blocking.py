@@ -216,9 +216,14 @@ def until_end(sock: socket.socket) -> bytes:
 
 
 def test_a_silent_master_is_given_up() -> None:
-    with bad_master(lambda sock: until_end(sock) and None) as address:
-        with pytest.raises(PeerFault, match="handshake_timeout"):
-            blocking.connect(address, TOKEN, hello(), handshake_timeout_s=0.1)
+    def behave(sock: socket.socket) -> None:
+        until_end(sock)
+
+    with (
+        bad_master(behave) as address,
+        pytest.raises(PeerFault, match="handshake_timeout"),
+    ):
+        blocking.connect(address, TOKEN, hello(), handshake_timeout_s=0.1)
 
 
 def test_a_web_server_is_no_master() -> None:
@@ -260,9 +265,12 @@ def test_a_fault_that_the_master_reports_ends_it() -> None:
         sock.sendall(session.farewell(PeerFault("bad_message", "what was that?")))
         until_end(sock)
 
-    with bad_master(behave) as address, blocking.connect(address, TOKEN, hello()) as worker:
-        with pytest.raises(ConnectionClosed, match="what was that"):
-            worker.receive(DEADLINE_S)
+    with (
+        bad_master(behave) as address,
+        blocking.connect(address, TOKEN, hello()) as worker,
+        pytest.raises(ConnectionClosed, match="what was that"),
+    ):
+        worker.receive(DEADLINE_S)
 
 
 def test_a_master_that_resets_the_connection_is_named() -> None:
@@ -270,9 +278,12 @@ def test_a_master_that_resets_the_connection_is_named() -> None:
         welcome(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
 
-    with bad_master(behave) as address, blocking.connect(address, TOKEN, hello()) as worker:
-        with pytest.raises(ConnectionClosed, match="the connection broke"):
-            worker.receive(DEADLINE_S)
+    with (
+        bad_master(behave) as address,
+        blocking.connect(address, TOKEN, hello()) as worker,
+        pytest.raises(ConnectionClosed, match="the connection broke"),
+    ):
+        worker.receive(DEADLINE_S)
 
 
 def test_the_farewell_does_not_wait_for_a_blocked_sender() -> None:
