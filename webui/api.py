@@ -105,8 +105,8 @@ def delete_job(job_id: str) -> Response:
 
 @api.delete("/jobs")
 def delete_jobs() -> Response:
-    """Delete all jobs, or those of the filters."""
-    ids = _filtered_ids()
+    """Delete all jobs, or those of the filters, or those of the body."""
+    ids = _body_ids() if request.data else _filtered_ids()
     if ids is None:
         done = _ask(messages.RemoveJobs(request=0, jobs=None), messages.Done)
         return _json({"removed": done.count})

@@ -1,0 +1,260 @@
+/**
+ * Uploading any number of files in bounded batches, a few in flight, with
+ * back-off where the server asks for it. One drop of the user is one `Drop`
+ * here and one submission per batch on the server; each batch keeps its
+ * Idempotency-Key over its tries, so a lost answer never classifies twice.
+ */
+import { ApiError, backoffS, newKey } from "./api.js";
+import { TERMINAL } from "./format.js";
+
+export const BATCH_FILES = 16;
+export const BATCH_BYTES = 8 * 1024 * 1024;
+export const IN_FLIGHT = 2;
+export const IMAGE_BYTES_MAX = 32 * 1024 * 1024;
+const TIDY_MS = 30_000;
+const IMAGE_NAMES = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?)$/i;
+
+/** @param {File} file */
+export function looksLikeImage(file) {
+  return file.type.startsWith("image/") || IMAGE_NAMES.test(file.name);
+}
+
+/**
+ * Split files into batches, bounded in number and bytes.
+ * @param {File[]} files
+ * @returns {File[][]}
+ */
+export function batches(files) {
+  const made = [];
+  /** @type {File[]} */
+  let batch = [];
+  let bytes = 0;
+  for (const file of files) {
+    if (batch.length && (batch.length >= BATCH_FILES || bytes + file.size > BATCH_BYTES)) {
+      made.push(batch);
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(file);
+    bytes += file.size;
+  }
+  if (batch.length) made.push(batch);
+  return made;
+}
+
+/** What the user dropped at once, and how far it has come. */
+export class Drop {
+  /**
+   * @param {File[]} files
+   * @param {number} leftOut files that aren't images
+   */
+  constructor(files, leftOut) {
+    this.total = files.length;
+    this.leftOut = leftOut;
+    this.sent = 0;
+    /** @type {{name: string, why: string}[]} */
+    this.refused = [];
+    /** @type {Set<string>} ids of jobs that aren't terminal */
+    this.waiting = new Set();
+    /** @type {Set<string>} */
+    this.submissions = new Set();
+    this.done = 0;
+    this.failed = 0;
+    this.began = performance.now();
+    this.ended = 0;
+    this.firstDone = 0;
+    this.note = "";
+    this.abort = new AbortController();
+  }
+
+  /** @param {number} now ms */
+  etaS(now) {
+    const finished = this.done + this.failed;
+    const left = this.total - this.refused.length - finished;
+    if (!this.firstDone || finished < 2 || left <= 0) return NaN;
+    return (left * (now - this.firstDone)) / 1000 / (finished - 1);
+  }
+
+  get finished() {
+    return this.sent + this.refused.length >= this.total && this.waiting.size === 0;
+  }
+
+  /** @param {import("./api.js").Job} job */
+  take(job) {
+    if (!TERMINAL.has(job.state)) {
+      this.waiting.add(job.id);
+      return;
+    }
+    this.waiting.delete(job.id);
+    if (job.state === "succeeded") this.done += 1;
+    else this.failed += 1;
+    this.firstDone ||= performance.now();
+  }
+}
+
+export class Uploads extends EventTarget {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {import("./store.js").Store} store
+   */
+  constructor(api, store) {
+    super();
+    this.api = api;
+    this.store = store;
+    /** @type {Drop[]} */
+    this.drops = [];
+    /** @type {{drop: Drop, files: File[], key: string, attempt: number}[]} */
+    this.queue = [];
+    this.inFlight = 0;
+    this.pausedUntil = 0;
+    store.addEventListener("jobs", (event) => this.#follow(/** @type {CustomEvent} */ (event).detail));
+  }
+
+  /** @param {File[]} files */
+  add(files) {
+    const images = files.filter(looksLikeImage);
+    const drop = new Drop(images, files.length - images.length);
+    const small = images.filter((file) => file.size > 0 && file.size <= IMAGE_BYTES_MAX);
+    for (const file of images.filter((file) => !small.includes(file))) {
+      drop.refused.push({ name: file.name, why: file.size ? "over 32 MB" : "empty file" });
+    }
+    this.drops.unshift(drop);
+    for (const batch of batches(small)) this.queue.push({ drop, files: batch, key: newKey(), attempt: 0 });
+    this.#pump();
+    this.#changed();
+  }
+
+  /** @param {string} url */
+  async addUrl(url) {
+    const answer = await this.api.post("/jobs", { url });
+    this.store.putJobs(answer.jobs);
+  }
+
+  /** @param {Drop} drop */
+  async cancel(drop) {
+    drop.abort.abort();
+    this.queue = this.queue.filter((entry) => entry.drop !== drop);
+    drop.total = drop.sent + drop.refused.length;
+    this.#changed();
+    for (const submission of drop.submissions) await this.api.post(`/jobs/cancel?submission=${submission}`);
+  }
+
+  /** Forget what ended well a while ago, so that a day's drops don't pile up. */
+  tidy() {
+    const now = performance.now();
+    const keep = this.drops.filter((drop) => !drop.ended || drop.failed || drop.refused.length || now - drop.ended < TIDY_MS);
+    if (keep.length === this.drops.length) return;
+    this.drops = keep;
+    this.#changed();
+  }
+
+  /** @param {Drop} drop */
+  dismiss(drop) {
+    this.drops = this.drops.filter((other) => other !== drop);
+    this.#changed();
+  }
+
+  /** Read again how the jobs under way stand, after events were missed. */
+  async refresh() {
+    const ids = this.drops.flatMap((drop) => [...drop.waiting]);
+    for (const id of ids.slice(0, 500)) {
+      try {
+        this.store.putJobs([await this.api.get(`/jobs/${id}`)]);
+      } catch (fault) {
+        if (!(fault instanceof ApiError) || fault.status !== 404) return;
+        for (const drop of this.drops) drop.waiting.delete(id);
+      }
+    }
+    this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #pump() {
+    const waitMs = this.pausedUntil - performance.now();
+    if (waitMs > 0) return;
+    while (this.inFlight < IN_FLIGHT && this.queue.length) {
+      const entry = this.queue.shift();
+      if (entry) this.#send(entry);
+    }
+  }
+
+  /** @param {{drop: Drop, files: File[], key: string, attempt: number}} entry */
+  async #send(entry) {
+    this.inFlight += 1;
+    try {
+      const answer = await this.api.submit(entry.files, entry.key, entry.drop.abort.signal);
+      this.#accepted(entry.drop, answer, entry.files.length);
+    } catch (fault) {
+      this.#failed(entry, fault);
+    } finally {
+      this.inFlight -= 1;
+      this.#pump();
+      this.#changed();
+    }
+  }
+
+  /**
+   * @param {Drop} drop
+   * @param {{submission: string, jobs: import("./api.js").Job[]}} answer
+   * @param {number} files
+   */
+  #accepted(drop, answer, files) {
+    drop.note = "";
+    drop.sent += files;
+    drop.submissions.add(answer.submission);
+    this.store.putJobs(answer.jobs);
+    // What the store knows may be newer than the answer.
+    for (const job of answer.jobs) drop.take(this.store.jobs.get(job.id) ?? job);
+  }
+
+  /**
+   * @param {{drop: Drop, files: File[], key: string, attempt: number}} entry
+   * @param {unknown} fault
+   */
+  #failed(entry, fault) {
+    if (entry.drop.abort.signal.aborted) return;
+    const known = fault instanceof ApiError ? fault : new ApiError(0, "offline", String(fault));
+    if (known.temporary) {
+      this.#later(entry, known);
+    } else if (entry.files.length > 1) {
+      // One file may spoil the batch: send each alone and refuse only the guilty.
+      for (const file of entry.files) this.queue.unshift({ drop: entry.drop, files: [file], key: newKey(), attempt: 0 });
+    } else {
+      entry.drop.refused.push({ name: entry.files[0].name, why: known.message });
+    }
+  }
+
+  /**
+   * @param {{drop: Drop, files: File[], key: string, attempt: number}} entry
+   * @param {ApiError} fault
+   */
+  #later(entry, fault) {
+    entry.attempt += 1;
+    const waitS = backoffS(entry.attempt, fault.retryAfterS);
+    entry.drop.note = fault.status === 429
+      ? "The queue is full; going on as soon as there is room"
+      : fault.status === 0
+        ? "The server can't be reached; trying again"
+        : "The server is busy; trying again";
+    this.queue.unshift(entry);
+    this.pausedUntil = Math.max(this.pausedUntil, performance.now() + waitS * 1000);
+    setTimeout(() => this.#pump(), waitS * 1000 + 20);
+  }
+
+  /** @param {{changed: Map<string, import("./api.js").Job>, removed: Set<string>}} detail */
+  #follow({ changed, removed }) {
+    for (const drop of this.drops) {
+      if (drop.waiting.size === 0) continue;
+      for (const job of changed.values()) {
+        if (TERMINAL.has(job.state) && drop.waiting.has(job.id)) drop.take(job);
+      }
+      for (const id of removed) {
+        if (drop.waiting.delete(id)) drop.failed += 1;
+      }
+    }
+    this.#changed();
+  }
+}
