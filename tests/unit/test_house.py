@@ -19,7 +19,7 @@ FUNCTION_LINES_MAX: Final = 50
 # A file over the limit, and why it is one idea all the same.
 LONG_FILES: Final = {
     "wire/messages.py": "the whole vocabulary of the protocol, read as one page beside PROTOCOL.md",
-    "wire/connection.py": "one transport: reading, writing, deadlines and the end share every field",
+    "wire/connection.py": "one transport; reading, writing, deadlines and end share each field",
     "tests/fakes/core.py": "a whole core in memory, for tests of the web and to look at the page",
 }
 LONG_FUNCTIONS: Final = {
