@@ -51,7 +51,6 @@ def _problems(card: Card) -> list[str]:
     recipe = card.preprocessing
     checks = {
         f"id must have 1 to {ID_CHARS_MAX} characters": 1 <= len(card.id) <= ID_CHARS_MAX,
-        "classes is empty": bool(card.classes),
         f"dtype {card.dtype!r} is none of {', '.join(DTYPES)}": card.dtype in DTYPES,
         f"interpolation {recipe.interpolation!r} is none of {', '.join(INTERPOLATIONS)}": (
             recipe.interpolation in INTERPOLATIONS

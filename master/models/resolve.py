@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from master.config import MODEL_DEFAULT
 from master.logs import fields
 from master.models import catalogue as catalogues
 from master.models.cards import card_path, published_card, read_card
@@ -23,7 +24,7 @@ from wire.card import Card
 from wire.errors import EnvironmentFault
 
 _log = logging.getLogger("lookout.models")
-MODEL_DEFAULT: Final = "googlenet"
+
 BUNDLED: Final = Path(__file__).parent.parent / "bundled" / "googlenet-cifar10.safetensors"
 Fetch = Callable[[Pretrained, Path], None]
 

@@ -22,6 +22,7 @@ LEGACY_MAGIC: Final = bytes.fromhex("80028a0a6cfc9c46f9206aa85019") + b"."
 ZIP_MAGIC: Final = b"PK\x03\x04"
 PICKLE_BYTES_MAX: Final = 16 * 2**20
 _LEGACY_PREAMBLE: Final = 3  # magic number, protocol version, type sizes
+_LEGACY_COUNT_BYTES: Final = 8
 _STORAGES: Final = {
     "BoolStorage": ("bool", 1),
     "ByteStorage": ("uint8", 1),
@@ -45,25 +46,31 @@ def read_state_dict(path: Path, size_bytes: int) -> dict[str, Tensor] | None:
     with path.open("rb") as file:
         legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
     try:
-        value = _legacy_value(path) if legacy else _zip_value(path)
+        value, pickle_bytes = _legacy_value(path) if legacy else (_zip_value(path), 0)
     except Unfamiliar:
         return None
-    tensors, held_bytes = _tensors(path, value)
-    if held_bytes > size_bytes:
+    tensors, storages = _tensors(path, value)
+    each_bytes = _LEGACY_COUNT_BYTES if legacy else 0
+    wanted_bytes = pickle_bytes + sum(each_bytes + one for one in storages.values())
+    if wanted_bytes > size_bytes:
         raise EnvironmentFault(
             "weights_truncated",
-            f"{path} is cut off: its tensors need {held_bytes} bytes, it holds {size_bytes}. "
+            f"{path} is cut off: its tensors need {wanted_bytes} bytes, it holds {size_bytes}. "
             "Fetch it again",
         )
     return tensors
 
 
-def _legacy_value(path: Path) -> Any:
+def _legacy_value(path: Path) -> tuple[Any, int]:
+    """The state dict, and where the storages begin."""
     with path.open("rb") as file:
         pickles = io.BytesIO(file.read(PICKLE_BYTES_MAX))
     for _ in range(_LEGACY_PREAMBLE):
         read_pickle(pickles)
-    return read_pickle(pickles)
+    value = read_pickle(pickles)
+    if isinstance(value, dict):
+        read_pickle(pickles)  # the order of the storages, each a count and its bytes
+    return value, pickles.tell()
 
 
 def _zip_value(path: Path) -> Any:
@@ -91,8 +98,8 @@ def _pickle_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     raise _not_a_state_dict(path, "it is a zip file without data.pkl")
 
 
-def _tensors(path: Path, value: Any) -> tuple[dict[str, Tensor], int]:
-    """The named tensors, and the bytes that their storages take."""
+def _tensors(path: Path, value: Any) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The named tensors, and the bytes of each storage that they share."""
     if not isinstance(value, dict):
         raise _not_a_state_dict(path, f"it holds {_kind(value)}")
     found: dict[str, Tensor] = {}
@@ -103,7 +110,7 @@ def _tensors(path: Path, value: Any) -> tuple[dict[str, Tensor], int]:
         tensor, key, storage_bytes = parts
         found[str(name)] = tensor
         storages[key] = storage_bytes
-    return found, sum(storages.values())
+    return found, storages
 
 
 def _parts(item: Any) -> tuple[Tensor, str, int] | None:
@@ -122,7 +129,7 @@ def _parts(item: Any) -> tuple[Tensor, str, int] | None:
 
 def _kind(value: Any) -> str:
     match value:
-        case Call(Name(text), _):
+        case Call(Name(text), _) | Call(Reference(("module", Name(text), *_)), _):
             return f"a {text} object"
         case dict():
             return f"a dict with keys {', '.join(map(str, list(value)[:3]))}"

@@ -9,11 +9,12 @@ from typing import IO, Final
 from rich.console import Console
 from rich.table import Table
 
+from master.config import MODEL_DEFAULT
 from master.models import catalogue as catalogues
 from master.models.cards import card_path, read_card
 from master.models.catalogue import Architecture, Pretrained
 from master.models.files import inspect
-from master.models.resolve import BUNDLED, MODEL_DEFAULT, Resolved, cache_dir, resolve
+from master.models.resolve import BUNDLED, Resolved, cache_dir, resolve
 from wire.card import Card, Preprocessing
 from wire.errors import EnvironmentFault
 

@@ -156,7 +156,7 @@ def _copy(
     response: httpx.Response, file: BinaryIO, start: int, size_bytes: int, patience: Patience
 ) -> None:
     with progress_shown(Path(file.name).stem, start, size_bytes) as progress:
-        pace = _Pace(patience)
+        pace = Pace(patience)
         try:
             for chunk in response.iter_raw():
                 file.write(chunk)
@@ -170,12 +170,12 @@ def _copy(
         raise Broken(f"it ended at byte {held_bytes} of {size_bytes}")
 
 
-def _advance(progress: Progress, pace: _Pace, count: int) -> None:
+def _advance(progress: Progress, pace: Pace, count: int) -> None:
     progress.advance(count)
     pace.note(count, time.monotonic())
 
 
-class _Pace:
+class Pace:
     """Notices a connection that only trickles; one that is silent has its read timeout."""
 
     def __init__(self, patience: Patience) -> None:
