@@ -25,6 +25,9 @@ TRANSLATED = tuple(
         "fec0::/10",  # site-local, RFC 3879
     )
 )
+# Assigned to protocols (RFC 6890) and 6to4 relays (RFC 7526); Python's own
+# answer for these differs between its versions.
+PROTOCOL = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
 
 
 def refusal(text: str) -> str | None:
@@ -41,6 +44,8 @@ def refusal(text: str) -> str | None:
             return refusal(str(address.ipv4_mapped))
         if any(address in network for network in TRANSLATED):
             return f"{address} is a translated or reserved address"
+    elif any(address in network for network in PROTOCOL):
+        return f"{address} is a reserved address"
     return _kind_refused(address)
 
 

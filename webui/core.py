@@ -84,7 +84,7 @@ class Core:
         self._connect = connect
         self._patience_s = patience_s
         self._calls_max = calls_max
-        self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
+        self._rng = rng or random.Random()
         self._lock = threading.Lock()
         self._calls: dict[int, Pending] = {}
         self._next_request = 1

@@ -15,14 +15,14 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException
 
-from webui import hosts, parameters
+from webui import addresses, hosts, parameters
 from webui.api import NATIVE, LookoutFlask, make_app
 from webui.bridge import Bridge
 from webui.config import Config
 from webui.core import Core
 from webui.exchange import Budget, Disconnected, Exchange, Receive, Scope, Send
 from webui.exports import Exports
-from webui.fetch import Fetcher
+from webui.fetch import Fetcher, allow_any
 from webui.hub import Hub
 from webui.pages import SECURITY_HEADERS
 from webui.problems import Problem
@@ -52,7 +52,7 @@ class Gateway:
         self._idle = asyncio.Event()
         self._idle.set()
         self._handlers = self._native_handlers(
-            fetcher or Fetcher(limits, allow_private=config.allow_private_urls)
+            fetcher or Fetcher(limits, refusal=_refusal_of(config))
         )
 
     def _native_handlers(self, fetcher: Fetcher) -> dict[str, Handler]:
@@ -200,6 +200,10 @@ class Gateway:
             f"# HELP {name} {text}\n# TYPE {name} gauge\n{name} {value}\n"
             for name, (text, value) in gauges.items()
         )
+
+
+def _refusal_of(config: Config) -> Callable[[str], str | None]:
+    return allow_any if config.allow_private_urls else addresses.refusal
 
 
 def _hardened(send: Send) -> Send:

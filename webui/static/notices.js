@@ -58,7 +58,8 @@ export class Notices {
 function drawLink(link, stats) {
   const texts = /** @type {Record<string, string>} */ ({ connecting: "Connecting", reconnecting: "Reconnecting", down: "Scheduler away" });
   const element = byId("link");
-  element.dataset.state = link === "reconnecting" ? "down" : link;
+  const idle = link === "live" && stats?.workers_ready === 0;
+  element.dataset.state = link === "reconnecting" ? "down" : idle ? "idle" : link;
   byId("link-text").textContent = texts[link] ?? (stats ? `${plural(stats.workers_ready, "worker")} ready` : "Live");
 }
 
