@@ -265,4 +265,6 @@ def _out_of_order(message: Message, state: HandshakeState) -> PeerFault:
 
 
 def _reported(message: ProtocolFault) -> PeerFault:
-    return PeerFault(message.code, f"the other end reported a fault of ours: {message.reason}")
+    # The peer's words stay out of our code, which is counted and labels metrics.
+    said = f"{message.code!r}: {message.reason!r}"
+    return PeerFault("fault_reported", f"the other end says that we broke the protocol: {said}")

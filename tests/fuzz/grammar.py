@@ -6,6 +6,7 @@ raises, so that it can't be forgotten.
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any, Final
 
@@ -28,9 +29,12 @@ BY_PATTERN: Final = {
 def random_message(rng: random.Random, message_type: type[m.Message] | None = None) -> m.Message:
     """One valid message of that type, or of any."""
     chosen = message_type or rng.choice(list(ALL_TYPES.values()))
-    made = build(rng, mi.type_info(chosen))
+    made = build(rng, _type_info(chosen))
     assert isinstance(made, m.Message)
     return made
+
+
+_type_info = functools.cache(mi.type_info)
 
 
 def build(rng: random.Random, kind: mi.Type) -> Any:
