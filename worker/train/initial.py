@@ -15,13 +15,12 @@ from worker.models import card_for_torchvision
 from worker.statedict import format_of, read_state
 
 
-def initialise(model: nn.Module, seed: int) -> None:
-    """Draw convolutions anew by He's rule (He et al. 2015, fan-out, ReLU).
+def initialise(model: nn.Module) -> None:
+    """Draw convolutions anew by He's rule (He et al. 2015, fan-out, ReLU), from torch's generator.
 
     Torchvision leaves some families with the default of `nn.Conv2d`, whose
     variance is a third of that.
     """
-    torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -114,9 +114,10 @@ def _trainer(order: Order, parts: Parts, display: Display) -> Trainer:
     settings = order.settings
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
     model = build(settings.architecture, len(parts.train.classes), settings.final_px)
     if order.weights is None:
-        initialise(model, settings.seed)
+        initialise(model)
     else:
         anew = start_from(model, order.weights)
         display.say(f"starting from {order.weights}; anew: {', '.join(anew) or 'nothing'}")
