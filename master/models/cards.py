@@ -13,7 +13,7 @@ from master.models.files import Inspection
 from wire.card import Card
 from wire.errors import EnvironmentFault
 
-IMAGENET: Final = "imagenet1k"
+IMAGENET: Final = "imagenet"
 INTERPOLATIONS: Final = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 DTYPES: Final = ("float32", "float16", "bfloat16")
 CARD_BYTES_MAX: Final = 4 * 2**20

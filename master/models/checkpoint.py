@@ -136,7 +136,7 @@ def _check_layout(seen: Inspection, architecture: Architecture, catalogue: Catal
     if seen.dtype not in (None, *DTYPES):
         raise EnvironmentFault(
             "wrong_dtype",
-            f"the tensors in {seen.path} are {seen.dtype}; write them as one of "
+            f"the tensors in {seen.path} are {seen.dtype}; write them all as one of "
             f"{', '.join(DTYPES)}",
         )
     fitting = catalogue.fitting(seen.tensors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -35,13 +34,11 @@ class Inspection:
 
     @property
     def dtype(self) -> str | None:
-        """The type of most numbers in the file, None where the tensors are not seen."""
+        """The type of the floating tensors (`float16+float32` if mixed), None if not seen."""
         if not self.tensors:
             return None
-        counts: Counter[str] = Counter()
-        for tensor in self.tensors.values():
-            counts[tensor.dtype] += tensor.elements
-        return counts.most_common(1)[0][0]
+        types = {tensor.dtype for tensor in self.tensors.values()}
+        return "+".join(sorted({one for one in types if "float" in one} or types))
 
     def classes(self, classifier: str) -> int | None:
         """Rows of the classifier's weight, None where the file shows no such tensor."""

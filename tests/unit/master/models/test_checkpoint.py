@@ -24,6 +24,7 @@ from tests.unit.master.models.making import (
 )
 from wire.card import Card, Preprocessing
 from wire.errors import EnvironmentFault
+from worker.models import build, load_model, save_checkpoint
 
 REAL = catalogues.load()
 
@@ -184,6 +185,8 @@ def test_weights_of_another_architecture_say_whose_they_are(tmp_path: Path) -> N
         ({"classifier.1.weight": torch.ones(3, 512, 1, 1)}, "other tensors don't"),
         ({}, "it begins with none"),
         ({"classifier.1.weight": torch.ones(3, dtype=torch.float64)}, "are float64"),
+        ({"classifier.1.weight": torch.ones(3, dtype=torch.int8)}, "are int8"),
+        ({"a": torch.ones(3), "b": torch.ones(3).half()}, "are float16+float32"),
     ],
 )
 def test_weights_of_no_architecture_say_what_is_missing(
@@ -202,7 +205,7 @@ def test_torchvisions_own_file_is_known_by_its_hash(tmp_path: Path, model: str |
     catalogue = catalogue_with(path, "http://example.invalid/models/published-00.pth")
     card = check_checkpoint(path, model, catalogue)
     assert card.id == f"{SMALL}-imagenet1k_v1"
-    assert card.accuracy == {"imagenet1k": 0.58178}
+    assert card.accuracy == {"imagenet": 0.58178}
     assert "torchvision" in card.made_by and "torchvision" in card.licence
 
 
@@ -221,3 +224,18 @@ def test_a_file_that_breaks_its_names_promise_is_refused(tmp_path: Path) -> None
 def test_every_card_made_here_passes_as_the_wire_decodes_it(squeezenet_weights: Path) -> None:
     card = check_checkpoint(squeezenet_weights, SMALL, REAL)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(card), type=Card) == card
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_what_a_worker_writes_the_master_takes_and_a_worker_loads(
+    tmp_path: Path, half: bool
+) -> None:
+    facts = {
+        "architecture": OTHER,
+        "classes": ["ant", "bee", "cat", "dog"],
+        "preprocessing": {"resize_px": 72, "crop_px": 64},
+    }
+    written = save_checkpoint(build(OTHER, 4), facts, tmp_path / "trained", half=half)
+    path = tmp_path / "trained.safetensors"
+    assert check_checkpoint(path, None, REAL) == written
+    assert load_model(written, path).training is False

@@ -58,7 +58,8 @@ def test_a_safetensors_file_shows_what_the_library_reads(
 ) -> None:
     path = write_safetensors(tmp_path / "a.safetensors", OTHER, 7, dtype)
     with safetensors.safe_open(path, framework="pt") as file:
-        assert seen_shapes(path) == shapes({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        names = file.keys()
+        assert seen_shapes(path) == shapes({name: file.get_tensor(name) for name in names})
 
 
 def test_the_real_imagenet_squeezenet_is_seen(squeezenet_weights: Path) -> None:
