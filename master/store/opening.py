@@ -79,6 +79,7 @@ def _begin_epoch(db: sqlite3.Connection, now: float) -> None:
     db.execute("BEGIN IMMEDIATE")
     cancelled = run(db, "cancel_abandoned", now).rowcount
     run(db, "drop_abandoned_keys")
+    run(db, "remove_abandoned")
     run(db, "seal_abandoned")
     run(db, "raise_epoch")
     db.execute("COMMIT")

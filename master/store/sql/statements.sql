@@ -141,6 +141,11 @@ WHERE state IS NULL
 -- name: drop_abandoned_keys
 DELETE FROM keys WHERE submission IN (SELECT submission FROM submissions WHERE open = 1)
 
+-- name: remove_abandoned
+DELETE FROM submissions
+WHERE open = 1
+  AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.submission = submissions.submission)
+
 -- name: seal_abandoned
 UPDATE submissions SET open = 0 WHERE open = 1
 

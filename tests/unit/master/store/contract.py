@@ -398,7 +398,7 @@ class StoreContract:
         assert found == expected
 
     def test_readers_and_writers_do_not_wait_for_each_other(self, store: JobStore) -> None:
-        """Four threads read whatever is durable while 300 jobs are written."""
+        """Four threads read whatever is durable while 100 jobs are written."""
         durable: list[int] = []
         wrong: list[str] = []
         over = threading.Event()
@@ -418,7 +418,7 @@ class StoreContract:
         threads = [threading.Thread(target=read) for _ in range(4)]
         for thread in threads:
             thread.start()
-        for job in range(1, 301):
+        for job in range(1, 101):
             store.add(part(job, [job])).result(DONE_S)
             durable.append(job)
         over.set()
