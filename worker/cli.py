@@ -76,8 +76,9 @@ def _add_join(join: argparse.ArgumentParser) -> None:
     join.add_argument("--threads", type=_count(1024), help="threads of a forward pass")
     join.add_argument("--batch", type=_count(1024), help="largest batch of a forward pass")
     join.add_argument("--cache", type=Path, metavar="DIR", help="folder for weights and names")
+    join.add_argument("--pixels-max", type=_count(2**31), help="largest image decoded")
     join.add_argument(
-        "--pixels-max", type=_count(2**31), default=64_000_000, help="largest image decoded"
+        "--decode-timeout", type=_seconds, default=10.0, help="seconds to decode one image"
     )
     join.add_argument(
         "--drain-timeout", type=_seconds, default=30.0, help="seconds to finish on SIGTERM"
@@ -170,8 +171,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0.0 <= value <= 86_400.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
+    if not 0.1 <= value <= 86_400.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 86400")
     return value
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wire.address import Address, TcpAddress, UnixAddress, parse_address
 from wire.errors import EnvironmentFault
-from worker.decode import DecodeLimits
+from worker.decode import PIXELS_MAX, DecodeLimits
 from worker.faults import NULL_ENGINE, VARIABLE, Faults, parse_faults
 
 TOKEN_VARIABLE = "LOOKOUT_TOKEN"  # noqa: S105 - the name of a variable, not a secret
@@ -24,6 +24,8 @@ BATCH_MAX_CPU = 4
 PREFETCH_BATCHES = 2
 PREFETCH_MIN = 4
 DECODE_THREADS_MAX = 8
+WEDGED_TIMEOUTS = 3.0
+"""A decoder stuck for so many timeouts won't come back: the process replaces itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,16 @@ def build_config(flags: argparse.Namespace, environment: Mapping[str, str]) -> W
         slots=slots,
         cache=_cache(flags.cache, environment),
         drain_timeout_s=flags.drain_timeout,
-        limits=DecodeLimits(pixels_max=flags.pixels_max),
+        limits=_limits(flags),
         faults=_faults(flags, environment),
+    )
+
+
+def _limits(flags: argparse.Namespace) -> DecodeLimits:
+    return DecodeLimits(
+        pixels_max=flags.pixels_max or PIXELS_MAX,
+        timeout_s=flags.decode_timeout,
+        wedged_s=flags.decode_timeout * WEDGED_TIMEOUTS,
     )
 
 

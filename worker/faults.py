@@ -9,15 +9,18 @@ by semicolons:
 - `hang-on=WHAT`   the thread that should decode that image blocks for ever
 - `delay-ms=N`     every forward pass waits so long first
 
-WHAT is `sha256:` and the first hex digits of the upload's hash, or bytes that
-the upload contains. `--engine null` (also hidden) answers at once, without
-weights, decoding or torch: it measures everything but the worker.
+WHAT is the first hex digits of the upload's SHA-256 (eight or more, or any
+number after `sha256:`), or else text that the upload contains.
+
+`--engine null` (also hidden) answers at once, without weights, decoding or
+torch: it measures everything but the worker.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import threading
 from dataclasses import dataclass
@@ -31,6 +34,7 @@ from worker.vitals import Vitals
 VARIABLE = "LOOKOUT_FAULTS"
 NULL_ENGINE = "null"
 _HASH_PREFIX = "sha256:"
+_HASH_LIKE = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +64,17 @@ def parse_faults(text: str) -> Faults:
     unknown = set(wanted) - {"crash-on", "hang-on", "delay-ms"}
     if unknown:
         raise EnvironmentFault("bad_faults", f"{VARIABLE} has unknown keys: {sorted(unknown)}")
-    return Faults(
-        crash_on=wanted.get("crash-on", ""),
-        hang_on=wanted.get("hang-on", ""),
-        delay_ms=float(wanted.get("delay-ms", "0")),
-    )
+    try:
+        delay_ms = float(wanted.get("delay-ms", "0"))
+    except ValueError as error:
+        raise EnvironmentFault("bad_faults", f"{VARIABLE}: delay-ms: {error}") from error
+    return Faults(wanted.get("crash-on", ""), wanted.get("hang-on", ""), delay_ms)
 
 
 def _is_meant(what: str, data: bytes) -> bool:
-    if what.startswith(_HASH_PREFIX):
-        return hashlib.sha256(data).hexdigest().startswith(what.removeprefix(_HASH_PREFIX).lower())
+    digits = what.removeprefix(_HASH_PREFIX).lower()
+    if what.startswith(_HASH_PREFIX) or _HASH_LIKE.fullmatch(digits):
+        return hashlib.sha256(data).hexdigest().startswith(digits)
     return what.encode() in data
 
 

@@ -41,6 +41,11 @@ class Fetcher:
         if not self._answers.full():
             self._answers.put(chunk)
 
+    def begin(self) -> None:
+        """Forget what came before; `give_up` counts from here on, even before `chunks`."""
+        while not self._answers.empty():
+            self._answers.get_nowait()
+
     def give_up(self) -> None:
         """The connection ended, or another model is wanted: let the fetch under way fail."""
         while True:
@@ -48,7 +53,7 @@ class Fetcher:
                 self._answers.put_nowait(_Lost())
                 return
             except queue.Full:
-                self._drain()
+                self.begin()
 
     def chunks(self, card: Card, offset: int) -> Iterator[bytes]:
         """Yield the file from `offset` to its end.
@@ -57,7 +62,6 @@ class Fetcher:
         called, `EnvironmentFault` `weights_timeout`, and `PeerFault` for an
         answer that doesn't fit the question.
         """
-        self._drain()
         asked: deque[int] = deque()
         next_offset = offset
         while asked or next_offset < card.size_bytes:
@@ -86,10 +90,6 @@ class Fetcher:
             # Anything else answers a fetch that was given up.
             if (answer.sha256, answer.offset) == (card.sha256, offset):
                 return _checked(answer, card)
-
-    def _drain(self) -> None:
-        while not self._answers.empty():
-            self._answers.get_nowait()
 
 
 def _checked(answer: m.WeightsChunk, card: Card) -> bytes:

@@ -17,7 +17,11 @@ from wire.errors import LookoutError
 from worker.vitals import Vitals
 
 PAUSE_INTERVALS = 3.0
-"""A beat late by so many intervals was no matter of load: the process was stopped."""
+PAUSE_MIN_S = 2.0
+"""So long between two beats was no matter of load: the process was stopped.
+
+Importing torch holds the interpreter lock for up to half a second.
+"""
 
 
 class Heartbeat:
@@ -53,12 +57,13 @@ class Heartbeat:
         self._send(m.Heartbeat(seq=seq, progress=progress, held=held, executing=executing))
 
     def _run(self) -> None:
-        due_s = self._clock()
+        due_s = last_s = self._clock()
         seq = 0
         while not self._stopped.wait(max(0.0, due_s - self._clock())):
-            late_s = self._clock() - due_s
-            if late_s > PAUSE_INTERVALS * self._interval_s:
-                self._on_pause(late_s)
+            now = self._clock()
+            if now - last_s > max(PAUSE_MIN_S, PAUSE_INTERVALS * self._interval_s):
+                self._on_pause(now - last_s)
+            last_s = now
             try:
                 self.beat(seq)
             except LookoutError:

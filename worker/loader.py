@@ -73,6 +73,7 @@ class Loader:
             with self._news:
                 self._news.wait_for(lambda: self._wanted is not None)
                 card, self._wanted = self._wanted, None
+                self._fetcher.begin()
             assert card is not None
             self._answer(card)
 

@@ -8,6 +8,8 @@ Source of the arithmetic: torchvision 0.28, `transforms/_presets.py`
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -59,24 +61,46 @@ class Preprocessor:
     def _cropped(self, image: Image.Image) -> Image.Image:
         width, height = resized_size(image.size, self._recipe.resize_px)
         crop = self._recipe.crop_px
-        if width * height > RESIZED_PIXELS_MAX and min(width, height) >= crop:
-            return self._cut_out(image, width, height)
-        resized = image
-        if image.size != (width, height):
-            resized = image.resize((width, height), self._filter)
-        left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
-        if min(width, height) < crop:
-            resized, left, top = _padded(resized, crop)
-        return resized.crop((left, top, left + crop, top + crop))
+        x, y = _Window.of(width, crop), _Window.of(height, crop)
+        if width * height > RESIZED_PIXELS_MAX:
+            kept = self._resize_part(image, x, y)
+        else:
+            whole = image.resize((width, height), self._filter)
+            kept = whole.crop((x.start, y.start, x.start + x.length, y.start + y.length))
+        if kept.size == (crop, crop):
+            return kept
+        canvas = Image.new("RGB", (crop, crop))
+        canvas.paste(kept, (x.offset, y.offset))
+        return canvas
 
-    def _cut_out(self, image: Image.Image, width: int, height: int) -> Image.Image:
-        # Resamples only the part that the crop keeps. Differs from resizing the whole
-        # by at most one step of 255, where Pillow's single-precision box rounds.
-        crop = self._recipe.crop_px
-        left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
-        across, down = image.width / width, image.height / height
-        box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
-        return image.resize((crop, crop), self._filter, box=box)
+    def _resize_part(self, image: Image.Image, x: _Window, y: _Window) -> Image.Image:
+        # Resamples only what the crop keeps. Differs from resizing the whole by at
+        # most one step of 255, where Pillow's single-precision box rounds.
+        across, down = image.width / x.size, image.height / y.size
+        box = (
+            x.start * across,
+            y.start * down,
+            min(image.width, (x.start + x.length) * across),
+            min(image.height, (y.start + y.length) * down),
+        )
+        return image.resize((x.length, y.length), self._filter, box=box)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Along one axis of `size`: what a centre crop keeps, and where black padding puts it."""
+
+    size: int
+    start: int
+    length: int
+    offset: int
+
+    @classmethod
+    def of(cls, size: int, crop: int) -> _Window:
+        """torchvision's `center_crop`: the odd pixel of padding goes right and down."""
+        if size < crop:
+            return cls(size, 0, size, (crop - size) // 2)
+        return cls(size, round((size - crop) / 2.0), crop, 0)
 
 
 def resized_size(size: tuple[int, int], shorter_px: int) -> tuple[int, int]:
@@ -85,12 +109,3 @@ def resized_size(size: tuple[int, int], shorter_px: int) -> tuple[int, int]:
     if width <= height:
         return shorter_px, int(shorter_px * height / width)
     return int(shorter_px * width / height), shorter_px
-
-
-def _padded(image: Image.Image, crop: int) -> tuple[Image.Image, int, int]:
-    # torchvision pads with black, the odd pixel on the right and at the bottom, and
-    # then crops the centre of whatever is still larger.
-    width, height = max(image.width, crop), max(image.height, crop)
-    canvas = Image.new("RGB", (width, height))
-    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-    return canvas, round((width - crop) / 2.0), round((height - crop) / 2.0)
