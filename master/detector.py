@@ -1,0 +1,208 @@
+"""The failure detector: does silence of one worker look like death?
+
+Owns the belief `alive`, `suspect` or `dead` about one connection, from the
+arrival times of its heartbeats alone. It is the phi accrual detector of
+Hayashibara, Défago, Yared and Katayama, "The φ Accrual Failure Detector",
+SRDS 2004: with arrivals one interval apart on average, phi says how unlikely
+the silence so far is,
+
+    phi(t) = -log10(P(a heartbeat comes later than t))
+
+so at phi 1 one silence of ten is misjudged, at phi 2 one of a hundred. The
+tail is that of a normal distribution with the mean and standard deviation of
+the last intervals. As in Akka's implementation, an acceptable pause is added
+to the mean, the deviation has a floor, and an interval that ended in `dead` is
+not learned from: it says nothing about the link while it worked.
+
+Beside phi stand a hard timeout (death whatever was learned) and a minimum
+silence (no death before it). It decides nothing about jobs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+from master.states import Liveness
+from wire.errors import LocalFault
+
+_US: Final = 1_000_000
+_ERFC_Z_MAX: Final = 35.0
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    """Thresholds; what is counted in beats scales with the heartbeat interval.
+
+    With beats every 0.5 s on a calm link these defaults suspect after 1.4 s of
+    silence and declare death after 2.3 s; a jittery link gets more patience, by
+    its own measured deviation, and never more than `hard_timeout_beats` (10 s).
+    """
+
+    phi_suspect: float = 2.0
+    phi_dead: float = 10.0
+    window_beats: int = 150
+    seed_beats: int = 10
+    acceptable_pause_beats: float = 1.0
+    deviation_min_beats: float = 0.4
+    silence_min_beats: float = 4.0
+    hard_timeout_beats: float = 20.0
+    revive_beats: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.phi_suspect < self.phi_dead <= 300:
+            raise LocalFault(
+                f"phi_suspect {self.phi_suspect} and phi_dead {self.phi_dead}: "
+                "give 0 < phi_suspect < phi_dead <= 300"
+            )
+        if not 0 <= self.seed_beats <= self.window_beats or self.window_beats < 2:
+            raise LocalFault(
+                f"window_beats {self.window_beats} and seed_beats {self.seed_beats}: "
+                "give a window of at least 2 that holds the seed"
+            )
+        if self.deviation_min_beats <= 0 or self.acceptable_pause_beats < 0:
+            raise LocalFault(
+                "deviation_min_beats must be above 0, acceptable_pause_beats not below"
+            )
+        if not 1 < self.silence_min_beats <= self.hard_timeout_beats or self.revive_beats < 1:
+            raise LocalFault("give 1 < silence_min_beats <= hard_timeout_beats, revive_beats >= 1")
+
+
+def phi_of(z: float) -> float:
+    """-log10 of the upper tail of the standard normal distribution at `z`.
+
+    Beyond double precision it goes on with the tail's asymptote
+    exp(-z²/2) / (z·√(2π)) (Abramowitz & Stegun 26.2.12), so phi stays finite.
+    """
+    if z > _ERFC_Z_MAX:
+        return (z * z / 2 + math.log(z * math.sqrt(2 * math.pi))) / math.log(10)
+    return -math.log10(0.5 * math.erfc(z / math.sqrt(2)))
+
+
+def z_of(phi: float) -> float:
+    """Where the upper tail of the standard normal distribution is 10^-phi."""
+    return -NormalDist().inv_cdf(10.0**-phi)
+
+
+class Detector:
+    """The belief about one worker. Times are monotonic seconds.
+
+    `beat` and `sign` may revive; only `check` condemns, so that a beat which
+    waited in a socket buffer while we slept is seen before the verdict.
+    """
+
+    __slots__ = (
+        "_beat_at",
+        "_config",
+        "_interval_s",
+        "_intervals_us",
+        "_returned_beats",
+        "_square_us",
+        "_sum_us",
+        "_z_dead",
+        "_z_suspect",
+        "liveness",
+        "seen_at",
+    )
+
+    def __init__(self, config: DetectorConfig, heartbeat_interval_s: float, now: float) -> None:
+        self._config = config
+        self._interval_s = heartbeat_interval_s
+        self._z_suspect = z_of(config.phi_suspect)
+        self._z_dead = z_of(config.phi_dead)
+        # Whole microseconds: sums over the window stay exact, however long it runs.
+        self._intervals_us: deque[int] = deque()
+        self._sum_us = 0
+        self._square_us = 0
+        self._beat_at: float | None = None
+        self._returned_beats = 0
+        self.seen_at = now
+        self.liveness = Liveness.ALIVE
+        for number in range(config.seed_beats):
+            self._learn(heartbeat_interval_s * (0.5 if number % 2 else 1.5))
+
+    # --- what arrives ----------------------------------------------------------------
+
+    def beat(self, now: float) -> None:
+        """A heartbeat arrived."""
+        if self.liveness is Liveness.DEAD:
+            self._returned_beats += 1
+            if self._returned_beats >= self._config.revive_beats:
+                self.liveness = Liveness.ALIVE
+        else:
+            if self._beat_at is not None:
+                self._learn(now - self._beat_at)
+            self.liveness = Liveness.ALIVE
+        self._beat_at = now
+        self.seen_at = now
+
+    def sign(self, now: float) -> None:
+        """Another message arrived: life, but nothing to learn the interval from."""
+        self.seen_at = now
+        if self.liveness is Liveness.SUSPECT:
+            self.liveness = Liveness.ALIVE
+
+    def forgive(self, now: float) -> None:
+        """Count silence from now on: it was we who did not listen."""
+        self.seen_at = max(self.seen_at, now)
+        self._beat_at = None
+
+    def _learn(self, interval_s: float) -> None:
+        if len(self._intervals_us) == self._config.window_beats:
+            oldest = self._intervals_us.popleft()
+            self._sum_us -= oldest
+            self._square_us -= oldest * oldest
+        interval_us = round(interval_s * _US)
+        self._intervals_us.append(interval_us)
+        self._sum_us += interval_us
+        self._square_us += interval_us * interval_us
+
+    # --- what follows ----------------------------------------------------------------
+
+    def check(self, now: float) -> Liveness:
+        """Judge the silence so far; also sets `liveness`."""
+        suspect_at, dead_at = self._verdicts()
+        if now >= dead_at:
+            if self.liveness is not Liveness.DEAD:
+                self._returned_beats = 0
+            self.liveness = Liveness.DEAD
+        elif now >= suspect_at and self.liveness is Liveness.ALIVE:
+            self.liveness = Liveness.SUSPECT
+        return self.liveness
+
+    def next_deadline(self) -> float:
+        """When `check` would change its mind if nothing arrives; infinite once dead."""
+        if self.liveness is Liveness.DEAD:
+            return math.inf
+        suspect_at, dead_at = self._verdicts()
+        return suspect_at if self.liveness is Liveness.ALIVE else dead_at
+
+    def phi(self, now: float) -> float:
+        """The suspicion level at `now`."""
+        expected_s, deviation_s = self._arrivals()
+        return phi_of((now - self.seen_at - expected_s) / deviation_s)
+
+    def _arrivals(self) -> tuple[float, float]:
+        """Mean with the acceptable pause, and deviation with its floor, in seconds."""
+        config, count = self._config, len(self._intervals_us)
+        floor_s = config.deviation_min_beats * self._interval_s
+        pause_s = config.acceptable_pause_beats * self._interval_s
+        if not count:
+            return self._interval_s + pause_s, floor_s
+        # count²·variance, in whole numbers: no cancellation.
+        spread = count * self._square_us - self._sum_us * self._sum_us
+        deviation_s = math.sqrt(spread) / count / _US
+        return self._sum_us / count / _US + pause_s, max(floor_s, deviation_s)
+
+    def _verdicts(self) -> tuple[float, float]:
+        """When it is to be suspected and when declared dead, if nothing arrives."""
+        config, interval_s = self._config, self._interval_s
+        expected_s, deviation_s = self._arrivals()
+        silence_s = expected_s + self._z_dead * deviation_s
+        silence_s = max(silence_s, config.silence_min_beats * interval_s)
+        dead_s = min(silence_s, config.hard_timeout_beats * interval_s)
+        suspect_s = min(expected_s + self._z_suspect * deviation_s, dead_s)
+        return self.seen_at + suspect_s, self.seen_at + dead_s
