@@ -2,9 +2,10 @@
 
 Owns the connection: opens it, matches answers to calls by `request`, opens it
 again with full-jitter back-off after the core went away. Promises: a call ends
-within its `timeout_s`; while there is no core it fails with `core_unavailable`
-(reads wait `patience_s` for it first, and are sent once more when the
-connection breaks under them). Leaves to others what the answers mean.
+within its `timeout_s`; while there is no core it waits `patience_s` for one and
+then fails with `core_unavailable`; when the connection breaks under it, a read
+is sent once more, and a change fails at once (nobody knows whether it was
+carried out). Leaves to others what the answers mean.
 
 Two threads serve a connection: the reader, which also connects, and a writer,
 so that neither Flask's threads nor the event loop ever block on the socket.
@@ -143,7 +144,7 @@ class Core:
         """
         deadline = time.monotonic() + timeout_s
         for attempt in (1, 2):
-            self._await_up_blocking(message, deadline)
+            self._await_up_blocking(deadline)
             request, pending = self._begin(message)
             try:
                 return _checked(pending.result(max(0.0, deadline - time.monotonic())), expect)
@@ -161,7 +162,7 @@ class Core:
         """Ask and wait for the answer, in the event loop. Raises like `call`."""
         deadline = time.monotonic() + timeout_s
         for attempt in (1, 2):
-            await self._await_up(message, deadline)
+            await self._await_up(deadline)
             request, pending = self._begin(message)
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
@@ -174,26 +175,26 @@ class Core:
                 self._forget(request)
         raise _gone()
 
-    def _await_up_blocking(self, message: messages.Message, deadline: float) -> None:
+    def _await_up_blocking(self, deadline: float) -> None:
         up = self._up
         try:
-            up.result(self._patience(message, deadline))
+            up.result(self._patience(deadline))
         except TimeoutError:
             raise _gone() from None
 
-    async def _await_up(self, message: messages.Message, deadline: float) -> None:
+    async def _await_up(self, deadline: float) -> None:
         up = self._up
         if up.done():
             return
         try:
-            async with asyncio.timeout(self._patience(message, deadline)):
+            async with asyncio.timeout(self._patience(deadline)):
                 await asyncio.shield(asyncio.wrap_future(up))
         except TimeoutError:
             raise _gone() from None
 
-    def _patience(self, message: messages.Message, deadline: float) -> float:
+    def _patience(self, deadline: float) -> float:
         left_s = max(0.0, deadline - time.monotonic())
-        return min(self._patience_s, left_s) if isinstance(message, READS) else 0.0
+        return min(self._patience_s, left_s)
 
     def _begin(self, message: messages.Message) -> tuple[int, Pending]:
         pending: Pending = Future()

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, urljoin
 
@@ -123,7 +125,6 @@ class Fetcher:
         self._limits = limits
         self._backend = CheckedBackend(resolver, refusal, httpcore.AnyIOBackend())
         self._places = asyncio.Semaphore(limits.fetches)
-        self._tls = httpcore.default_ssl_context()
 
     async def fetch(self, url: str, timeout_s: float | None = None) -> Fetched:
         """Return the image behind `url`.
@@ -168,9 +169,7 @@ class Fetcher:
             (b"user-agent", b"lookout"),
         ]
         async with (
-            httpcore.AsyncConnectionPool(
-                ssl_context=self._tls, network_backend=self._backend
-            ) as pool,
+            httpcore.AsyncConnectionPool(ssl_context=_tls(), network_backend=self._backend) as pool,
             pool.stream(
                 "GET",
                 httpcore.URL(
@@ -217,6 +216,12 @@ def check_url(text: str) -> httpx.URL:
     if url.userinfo:
         raise Problem("url_invalid", "a URL with a user name or password isn't taken")
     return url
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Reading the certificate authorities takes long: once a process, when first needed.
+    return httpcore.default_ssl_context()
 
 
 def _header(response: httpcore.Response, name: bytes) -> str | None:

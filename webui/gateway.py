@@ -38,8 +38,11 @@ READY_CALL_S = 2.0
 class Gateway:
     """One web process."""
 
-    def __init__(self, config: Config, core: Core, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self, config: Config, core: Core, on_start: Callable[[], None] = lambda: None
+    ) -> None:
         limits = config.limits
+        self._on_start = on_start
         self._config = config
         self._core = core
         self._budget = Budget(limits.memory_bytes)
@@ -51,9 +54,8 @@ class Gateway:
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._handlers = self._native_handlers(
-            fetcher or Fetcher(limits, refusal=_refusal_of(config))
-        )
+        fetcher = Fetcher(limits, refusal=_refusal_of(config))
+        self._handlers = self._native_handlers(fetcher)
 
     def _native_handlers(self, fetcher: Fetcher) -> dict[str, Handler]:
         limits = self._config.limits
@@ -85,6 +87,7 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        self._on_start()
         self._core.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -18,6 +18,9 @@ from wire import messages
 
 log = logging.getLogger("webui.intake")
 
+# The event loop holds tasks weakly: those that nobody awaits are kept here.
+_giving_up: set[asyncio.Future[None]] = set()
+
 
 class Intake:
     """One submission on its way. Use as an async context manager."""
@@ -45,16 +48,20 @@ class Intake:
         self._jobs: list[messages.JobView] = []
         self._count = 0
         self._closed = False
+        self._last_sent = False
 
     async def __aenter__(self) -> Intake:
         return self
 
     async def __aexit__(self, kind: object, value: object, trace: object) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-        self._budget.give(self._waiting_bytes + self._sent_bytes)
-        if not self._closed and self._submission is not None:
-            await self._abandon(self._submission)
+        self._budget.give(self._waiting_bytes)
+        self._waiting_bytes = 0
+        if self._closed or (self._sending is None and self._submission is None):
+            return
+        # Whoever failed gets its answer at once; the core is told meanwhile.
+        giving_up = asyncio.ensure_future(self._give_up())
+        _giving_up.add(giving_up)
+        giving_up.add_done_callback(_giving_up.discard)
 
     async def add(self, image: messages.Upload) -> None:
         """Take one image; sends a part when enough have gathered.
@@ -111,6 +118,7 @@ class Intake:
             digest=self._digest.hexdigest() if last and self._digest else None,
             timeout_s=self._timeout_s,
         )
+        self._last_sent = last
         self._sent_bytes, self._waiting_bytes = self._waiting_bytes, 0
         self._waiting = []
         ask = self._core.ask(message, messages.Submitted, self._limits.core_submit_s)
@@ -120,12 +128,16 @@ class Intake:
         """Wait for the part under way: one at a time, while the next is being read."""
         if self._sending is None:
             return
-        sending, self._sending = self._sending, None
+        sending = self._sending
         try:
-            submitted = await sending
+            # Shielded: when the caller is cancelled, the part is still on its way,
+            # and only its answer says which submission to abandon.
+            submitted = await asyncio.shield(sending)
         finally:
-            self._budget.give(self._sent_bytes)
-            self._sent_bytes = 0
+            if sending.done():
+                self._sending = None
+                self._budget.give(self._sent_bytes)
+                self._sent_bytes = 0
         if submitted.replayed:
             self._jobs = []
         self._submission = submitted.submission
@@ -141,10 +153,13 @@ class Intake:
         else:
             self._digest.update(image.data)
 
-    async def _abandon(self, submission: str) -> None:
-        message = messages.Abandon(request=0, submission=submission)
+    async def _give_up(self) -> None:
         try:
+            await self._collect()
+            if self._submission is None or self._last_sent:
+                return
+            message = messages.Abandon(request=0, submission=self._submission)
             await self._core.ask(message, messages.Done, self._limits.core_call_s)
         except Problem as problem:
             # The core cancels it by itself when the connection ends.
-            log.warning("submission %s not abandoned: %s", submission, problem.detail)
+            log.warning("submission %s not abandoned: %s", self._submission, problem.detail)

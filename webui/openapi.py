@@ -318,6 +318,7 @@ WAIT = _query("wait", SECONDS, "answer when all have ended, or after so many sec
 PREFER = _header("Prefer", STRING)
 STATES = _query("state", {"type": "array", "items": STATE}, "several times, or with commas")
 SUBMISSION = _query("submission", SUBMISSION_ID)
+CURSOR = _query("cursor", STRING, "of the page before")
 
 
 def _object(required: Schema, **optional: Schema) -> Schema:

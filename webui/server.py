@@ -93,7 +93,6 @@ def run(config: Config) -> None:
 
 def load(config: Config, parent: int) -> Gateway:
     """Build the application, in the process that serves it."""
-    die_with_parent(parent)
     logs.configure(config.log_format, config.log_level)
     limits = config.limits
     core = Core(
@@ -101,7 +100,9 @@ def load(config: Config, parent: int) -> Gateway:
         patience_s=limits.core_patience_s,
         calls_max=limits.calls_in_flight,
     )
-    return Gateway(config, core)
+    # Not before granian has set its signal handlers: a SIGTERM that comes while the
+    # handler inherited from the parent is in force would be lost.
+    return Gateway(config, core, on_start=partial(die_with_parent, parent))
 
 
 def connect(config: Config) -> Connection:

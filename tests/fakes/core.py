@@ -106,6 +106,26 @@ class FakeCore:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
+    def reset(self) -> None:
+        """Forget every job, and every turn of `behaviour`."""
+
+        def reset() -> None:
+            self.behaviour = Behaviour()
+            self._remove(list(self.jobs))
+            self.submissions.clear()
+            self.keys.clear()
+            self.drained.clear()
+            self.seen.clear()
+
+        self._in_loop(reset)
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Wait until a condition on this core's state holds, or fail."""
+        deadline = time.monotonic() + timeout_s
+        while not self._in_loop(condition):
+            assert time.monotonic() < deadline, "the fake core never came to that"
+            time.sleep(0.01)
+
     @property
     def address(self) -> str:
         """Where it listens."""
