@@ -10,26 +10,17 @@ own loop and under uvloop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from wire.address import Address, TcpAddress, UnixAddress, parse_address
-from wire.connection import (
-    Connection,
-    ConnectionState,
-    Limits,
-    OnClosed,
-    OnMessage,
-    Owner,
-    log,
-)
+from wire.connection import Connection, ConnectionState, OnClosed, OnMessage, Owner, log
 from wire.errors import EnvironmentFault, PeerFault
 from wire.handshake import VERSIONS, Admission, ClientHandshake, ServerHandshake
+from wire.limits import Limits
+from wire.listen import BACKLOG, bind
 from wire.loglimit import LogLimit
 from wire.messages import Hello, Reject
 from wire.session import Session
@@ -44,7 +35,6 @@ __all__ = [
     "serve",
 ]
 
-BACKLOG = 1024
 AdmitAt = Callable[[Hello, str], Admission | Reject]
 OnPeer = Callable[[Connection], None]
 
@@ -82,7 +72,7 @@ class Server(Owner):
 
     async def listen(self, address: Address) -> None:
         """Bind and accept; raises `EnvironmentFault` if the address can't be had."""
-        sock = _bind(address)
+        sock = bind(address)
         loop = asyncio.get_running_loop()
         self.address = address
         if isinstance(address, UnixAddress):
@@ -116,13 +106,21 @@ class Server(Owner):
         connection: Connection
 
         def admit(hello: Hello) -> Admission | Reject:
-            return self._admit(hello, connection.address)
+            return self._ask(hello, connection.address)
 
         handshake = ServerHandshake(
             self._token, VERSIONS, secrets.token_bytes, admit, self._frame_bytes_max_of
         )
         connection = Connection(Session(handshake), self, self._limits, str(self.address))
         return connection
+
+    def _ask(self, hello: Hello, address: str) -> Admission | Reject:
+        """The edge: a bug of ours in admitting one client is told to that one only."""
+        try:
+            return self._admit(hello, address)
+        except Exception:
+            log.exception("admitting %r from %s failed", hello.name, address)
+            return Reject(code="internal_error", reason="the master failed to decide; see its log")
 
     def _frame_bytes_max_of(self, hello: Hello) -> int:
         limits = self._limits
@@ -285,50 +283,4 @@ def _unreachable(target: Address, error: BaseException) -> EnvironmentFault:
     why = str(error) or "no answer in time"
     return EnvironmentFault(
         "unreachable", f"can't reach a master at {target}: {why}; is it running there?"
-    )
-
-
-def _bind(address: Address) -> socket.socket:
-    try:
-        if isinstance(address, UnixAddress):
-            return _bind_unix(address)
-        family, _, _, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        dual = address.host == "::" and socket.has_dualstack_ipv6()
-        sock = socket.create_server(where[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual)
-    except OSError as error:
-        raise _not_bound(address, error) from error
-    sock.setblocking(False)
-    return sock
-
-
-def _bind_unix(address: UnixAddress) -> socket.socket:
-    """Bind with mode 0600, in place of a socket that nobody listens on any more."""
-    path = Path(address.path)
-    # Connecting to a plain file is refused just as to a stale socket: look before unlinking.
-    if path.is_socket():
-        _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(address.path)
-    path.chmod(0o600)
-    sock.setblocking(False)
-    return sock
-
-
-def _remove_stale(path: Path) -> None:
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-        else:
-            raise OSError(errno.EADDRINUSE, "a process listens there")
-
-
-def _not_bound(address: Address, error: OSError) -> EnvironmentFault:
-    codes = {errno.EADDRINUSE: "address_in_use", errno.EACCES: "address_forbidden"}
-    return EnvironmentFault(
-        codes.get(error.errno or 0, "address_unusable"),
-        f"can't listen on {address}: {error.strerror or error}; choose another with --listen",
     )

@@ -15,15 +15,14 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import cast
 
 from wire.errors import ConnectionClosed, LocalFault, PeerFault
-from wire.framing import FRAME_BYTES_MAX
+from wire.limits import FrameClock, Limits
 from wire.messages import Hello, Message, ProtocolFault, Welcome
 from wire.options import apply_options
-from wire.session import WORKER_FRAME_BYTES_MAX, Session
+from wire.session import Session
 
 log = logging.getLogger("lookout.wire")
 
@@ -31,27 +30,6 @@ INBOX_MESSAGES_MAX = 1024
 """Messages kept for `receive` before reading pauses."""
 _DISCARD = memoryview(bytearray(64 * 2**10))
 """Where the input of ended connections goes, of all of them: nobody reads it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a connection may cost.
-
-    A frame must be complete within `frame_timeout_s` plus its size over
-    `frame_rate_floor_bytes_s`. `write_bytes_max` is what may wait for a slow
-    reader before it is cut off. `linger_s` is how long a closed connection may
-    take to deliver its last frame.
-    """
-
-    handshake_timeout_s: float = 10.0
-    frame_timeout_s: float = 60.0
-    frame_rate_floor_bytes_s: float = 16 * 2**10
-    frame_bytes_max: int = FRAME_BYTES_MAX
-    worker_frame_bytes_max: int = WORKER_FRAME_BYTES_MAX
-    write_bytes_max: int = 4 * FRAME_BYTES_MAX
-    write_high_bytes: int = 2**20
-    unauthenticated_max: int = 256
-    linger_s: float = 2.0
 
 
 class ConnectionState(Enum):
@@ -105,8 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self._handshake_timer: asyncio.TimerHandle | None = None
         self._frame_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
-        self._frame_since_s: float | None = None
-        self._frames_seen = 0
+        self._frame_clock = FrameClock()
         self._discarding = False
         self._inbox: deque[Message] = deque()
         self._inbox_waiter: asyncio.Future[None] | None = None
@@ -441,29 +418,25 @@ class Connection(asyncio.BufferedProtocol):
         )
 
     def _watch_frame(self) -> None:
-        """Keep the time since when a frame has been incomplete; one timer watches it."""
+        """One timer a connection, armed while a frame is incomplete: none per frame."""
         session = self._session
-        if not session.pending_bytes:
-            self._frame_since_s = None
-            return
-        if self._frame_since_s is None or self._frames_seen != session.frames_received:
-            self._frame_since_s = self._loop.time()
-            self._frames_seen = session.frames_received
-            if self._frame_timer is None:
-                self._arm_frame_timer(self._limits.frame_timeout_s)
+        incomplete = self._frame_clock.observe(
+            session.pending_bytes, session.frames_received, self._loop.time()
+        )
+        if incomplete and self._frame_timer is None:
+            self._arm_frame_timer(self._limits.frame_timeout_s)
 
     def _arm_frame_timer(self, delay_s: float) -> None:
         self._frame_timer = self._loop.call_later(delay_s, self._judge_frame)
 
     def _judge_frame(self) -> None:
         self._frame_timer = None
-        if self._frame_since_s is None or not self.is_open:
+        since_s = self._frame_clock.since_s
+        if since_s is None or not self.is_open:
             return
         frame_bytes = self._session.announced_bytes
-        allowed_s = (
-            self._limits.frame_timeout_s + frame_bytes / self._limits.frame_rate_floor_bytes_s
-        )
-        left_s = self._frame_since_s + allowed_s - self._loop.time()
+        allowed_s = self._limits.frame_allowance_s(frame_bytes)
+        left_s = since_s + allowed_s - self._loop.time()
         if left_s > 0:
             self._arm_frame_timer(left_s)
             return

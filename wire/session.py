@@ -113,6 +113,8 @@ class Session:
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Message]:
         """Copy `data` in; otherwise as `buffer_updated`."""
+        if self.fault is not None:
+            raise self.fault
         messages: list[Message] = []
         rest = memoryview(data)
         while rest and self.fault is None:
@@ -122,8 +124,6 @@ class Session:
             rest = rest[n:]
             self._frames.received(n)
             messages += self._drain(raises=not messages)
-        if self.fault is not None and not messages:
-            raise self.fault
         return messages
 
     def send(self, message: Message) -> bytearray:

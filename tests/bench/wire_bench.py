@@ -1,7 +1,8 @@
 """How many messages a second one core of the wire carries: `python -m tests.bench.wire_bench`.
 
 A process of its own writes ready-made frames through one TCP connection over
-loopback; this process receives and decodes every message. Each row is the
+loopback; this process receives and decodes every message. In the rows that
+say "sends" this process encodes and sends, and the other one reads. Each row is the
 median of several runs with the smallest and the largest, because other work on
 the machine moves single runs. The last rows are asyncio's own two protocols
 doing the same job without sessions, the ground that the shells stand on.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import multiprocessing
 import socket
 import statistics
@@ -105,8 +107,17 @@ def send_as_master(port: int, size: int) -> None:
         pour(sock, image, SIZES[size])
 
 
+def drink(port: int) -> None:
+    """Call the sender under test and throw away what it sends, until it hangs up."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        shake(sock, Session(ClientHandshake(None, HELLO, lambda n: NONCE)))
+        buffer = bytearray(2**18)
+        while sock.recv_into(buffer):
+            pass
+
+
 class Sender:
-    """The process that sends, as a context."""
+    """The process at the other end, as a context."""
 
     def __init__(self, target: Callable[..., None], *args: object) -> None:
         context = multiprocessing.get_context("spawn")
@@ -156,6 +167,22 @@ async def shell(size: int) -> float:
     async with await aio.serve("127.0.0.1:0", on_peer, token=None, admit=admit) as server:
         with Sender(send_as_web, server.port, size, True):
             await done.wait()
+    return meter.rate_per_s()
+
+
+async def sending_shell(size: int) -> float:
+    """`wire.aio`: the path of an image out of the core; `drain` keeps memory flat."""
+    meter = Meter(SIZES[size])
+    image = m.Image(request=1, name="x.jpg", media_type="image/jpeg", data=bytes(size))
+    peers: asyncio.Queue[Connection] = asyncio.Queue()
+    async with await aio.serve("127.0.0.1:0", peers.put_nowait, token=None, admit=admit) as server:
+        with Sender(drink, server.port):
+            peer = await peers.get()
+            while not meter.tick():
+                peer.send(image)
+                if peer.write_buffer_bytes > 2**20:
+                    await peer.drain()
+            peer.close("done")
     return meter.rate_per_s()
 
 
@@ -228,6 +255,8 @@ ROWS: dict[str, Callable[[int], float]] = {
     "decode, pure": decode,
     "wire.aio, uvloop": lambda size: uvloop.run(shell(size)),
     "wire.aio, asyncio": lambda size: asyncio.run(shell(size)),
+    "wire.aio sends, uvloop": lambda size: uvloop.run(sending_shell(size)),
+    "wire.aio sends, asyncio": lambda size: asyncio.run(sending_shell(size)),
     "wire.blocking": blocking_shell,
     "bare BufferedProtocol, uvloop": lambda size: uvloop.run(bare(BareBuffered, size)),
     "bare BufferedProtocol, asyncio": lambda size: asyncio.run(bare(BareBuffered, size)),
@@ -240,6 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Messages a second through the wire.")
     parser.add_argument("--runs", type=int, default=5)
     runs: int = parser.parse_args().runs
+    logging.getLogger("lookout.wire").setLevel(logging.ERROR)  # open mode is meant here
     print(f"messages/s of one connection, median [smallest, largest] of {runs} runs\n")
     print(f"{'':32}" + "".join(f"{f'{size // 1000} kB':>28}" for size in SIZES))
     for name, rate in ROWS.items():
