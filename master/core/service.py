@@ -80,7 +80,7 @@ class Core:
         self._image_pool = ThreadPoolExecutor(
             limits.image_reads_at_once_max, thread_name_prefix="image"
         )
-        self.scheduler = Scheduler(_scheduler_config(config), random.Random())  # noqa: S311
+        self.scheduler = Scheduler(_scheduler_config(config), random.Random())
         self.roster = Roster(self.scheduler, self.clock.now, limits.gone_workers_kept_max)
         self.durable = Durable(self.loop)
         self.ledger = Ledger()
@@ -294,6 +294,7 @@ class Core:
         """A worker's connection ended."""
         log.info(**fields("worker_left", worker=session.name, clean=session.clean, reason=reason))
         self.roster.remove(session)
+        self.weights.forget(session)
         self.feed(ev.WorkerGone(session.key, reason, session.clean))
         self.hub.publish("workers", {"changed": session.name})
 
@@ -349,6 +350,7 @@ class Core:
         last = first + TOKENS_RESERVED - 1
         await asyncio.wrap_future(self.store.reserve_tokens(last))
         self.feed(ev.TokensReserved(first, last))
+        self.feed(ev.ModelChanged(self.model_id()))
         recovered = 0
         for job in self.store.unfinished():
             self.ledger.add(job.job, job.size_bytes, self.clock.now())
