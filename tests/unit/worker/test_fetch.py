@@ -9,9 +9,9 @@ import pytest
 from wire import messages as m
 from wire.card import Card, Preprocessing
 from wire.errors import ConnectionClosed, EnvironmentFault, PeerFault
-from worker.fetch import CHUNK_BYTES, WINDOW_CHUNKS, Fetcher
+from worker.fetch import CHUNK_BYTES, Fetcher
 
-DATA = bytes(range(251)) * 20_000
+DATA = bytes(range(251)) * 20_000  # 4.8 slices
 CARD = Card(
     id="m",
     architecture="squeezenet1_1",
@@ -30,13 +30,11 @@ class Master:
         self.asked: list[m.FetchWeights] = []
         self.linked = True
         self.holds = False
-        self.in_flight = self.in_flight_max = 0
+        self.slice_bytes = CHUNK_BYTES
 
     def ask(self, message: m.Message) -> bool:
         assert isinstance(message, m.FetchWeights)
         self.asked.append(message)
-        self.in_flight += 1
-        self.in_flight_max = max(self.in_flight, self.in_flight_max)
         if self.linked and not self.holds:
             self.answer(message)
         return self.linked
@@ -46,7 +44,7 @@ class Master:
             "sha256": wanted.sha256,
             "offset": wanted.offset,
             "size_bytes": len(DATA),
-            "data": DATA[wanted.offset : wanted.offset + wanted.length],
+            "data": DATA[wanted.offset :][: min(wanted.length, self.slice_bytes)],
         }
         self.fetcher.received(m.WeightsChunk(**{**fields, **changes}))  # type: ignore[arg-type]
 
@@ -58,11 +56,17 @@ def test_yields_the_file_from_any_offset(offset: int) -> None:
     assert all(1 <= asked.length <= CHUNK_BYTES for asked in master.asked)
 
 
-def test_asks_for_a_window_ahead_and_no_more() -> None:
+def test_asks_for_one_slice_at_a_time() -> None:
     master = Master()
     chunks = master.fetcher.chunks(CARD, 0)
     next(chunks)
-    assert len(master.asked) == WINDOW_CHUNKS
+    assert len(master.asked) == 1
+
+
+def test_takes_slices_as_short_as_the_master_likes() -> None:
+    master = Master()
+    master.slice_bytes = 777_777
+    assert b"".join(master.fetcher.chunks(CARD, 5)) == DATA[5:]
 
 
 def test_ends_when_there_is_no_connection() -> None:
@@ -84,7 +88,7 @@ def test_ends_when_told_to_give_up_while_it_waits() -> None:
 
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
-    while len(master.asked) < WINDOW_CHUNKS:
+    while len(master.asked) < 1:
         assert not failed.wait(0.001)
     master.fetcher.give_up()
     assert failed.wait(10.0)
@@ -104,7 +108,7 @@ def test_answers_to_a_fetch_given_up_are_passed_over() -> None:
     first_ask = master.ask
 
     def ask(message: m.Message) -> bool:
-        if len(master.asked) == WINDOW_CHUNKS:
+        if len(master.asked) == 1:
             master.answer(late)
         return first_ask(message)
 
@@ -112,7 +116,9 @@ def test_answers_to_a_fetch_given_up_are_passed_over() -> None:
     assert b"".join(again) == DATA[CHUNK_BYTES:]
 
 
-@pytest.mark.parametrize("changes", [{"data": b""}, {"data": DATA[:10]}, {"size_bytes": 7}])
+@pytest.mark.parametrize(
+    "changes", [{"data": b""}, {"data": DATA[: CHUNK_BYTES + 1]}, {"size_bytes": 7}]
+)
 def test_an_answer_that_does_not_fit_is_the_masters_fault(changes: dict[str, object]) -> None:
     master = Master()
     master.holds = True
@@ -125,7 +131,7 @@ def test_an_answer_that_does_not_fit_is_the_masters_fault(changes: dict[str, obj
 
 def _wait_and_answer(master: Master, changes: dict[str, object]) -> None:
     pause = threading.Event()
-    while len(master.asked) < WINDOW_CHUNKS:
+    while len(master.asked) < 1:
         pause.wait(0.001)
     master.answer(master.asked[0], **changes)
 
@@ -134,3 +140,21 @@ def test_a_silent_master_does_not_hold_it_for_ever() -> None:
     fetcher = Fetcher(lambda message: True, chunk_timeout_s=0.01)
     with pytest.raises(EnvironmentFault, match=r"0\.01 s"):
         next(fetcher.chunks(CARD, 0))
+
+
+def test_answers_in_any_order_give_the_file() -> None:
+    """A master whose disk is read by several threads answers late questions first."""
+    master = Master()
+    waiting: list[m.FetchWeights] = []
+
+    def ask(message: m.Message) -> bool:
+        assert isinstance(message, m.FetchWeights)
+        waiting.append(message)
+        if len(waiting) == 2 or message.offset + message.length == len(DATA):
+            while waiting:
+                master.answer(waiting.pop())
+        return True
+
+    master.fetcher._ask = ask
+    assert len(DATA) > 2 * WINDOW_CHUNKS * CHUNK_BYTES
+    assert b"".join(master.fetcher.chunks(CARD, 0)) == DATA
