@@ -104,8 +104,8 @@ class Cluster:
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for process in self.processes:
             if process.alive:
-                process.sigcont()
                 process.term()
+                process.sigcont()
         for process in self.processes:
             process.finish(deadline)
         left = self._end_survivors()

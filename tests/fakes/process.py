@@ -44,6 +44,7 @@ class Process:
         self.name = name
         self.log_path = log_path
         self.killed = False
+        self._asked_to_end = False
         self._lines: list[str] = []
         self._ended = False
         self._news = threading.Condition()
@@ -99,6 +100,7 @@ class Process:
 
     def term(self) -> None:
         """Ask it to drain and exit; does not wait."""
+        self._asked_to_end = True
         self.signal(signal.SIGTERM)
 
     def wait(self, timeout_s: float) -> int:
@@ -138,8 +140,10 @@ class Process:
     def finish(self, deadline: float) -> None:
         """Ask it to end, wait until `deadline` (`time.monotonic`), then kill its session."""
         if self.alive:
+            # A second SIGTERM would force the end that the first one drains towards.
+            if not self._asked_to_end:
+                self.term()
             self.sigcont()
-            self.term()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(max(0.0, deadline - time.monotonic()))
         if self.alive:
