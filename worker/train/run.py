@@ -95,8 +95,8 @@ class Run:
 
     @property
     def best_epoch(self) -> EpochResult | None:
-        """The epoch with the highest held-out accuracy; of equals the latest."""
-        return max(self.history, key=lambda r: (r.val_accuracy, r.epoch), default=None)
+        """The epoch with the highest held-out accuracy; of equals the lowest loss, the earliest."""
+        return max(self.history, key=lambda r: (r.val_accuracy, -r.val_loss), default=None)
 
     @property
     def exhausted(self) -> bool:

@@ -174,16 +174,24 @@ def test_changed_images_or_classes_are_refused(dataset: Path, tmp_path: Path) ->
         assert caught.value.code == "other_run"
 
 
-def test_a_run_without_progress_ends_early_and_keeps_its_best(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_a_run_without_progress_ends_early(dataset: Path, tmp_path: Path) -> None:
+    """At rate 0 each epoch equals the first one of its size."""
     order = make_order(
-        dataset, tmp_path / "run", epochs=50, patience_epochs=2, learning_rate=0.0, ema_decay=0.0
+        dataset, tmp_path / "run", epochs=20, patience_epochs=2, learning_rate=0.0, ema_decay=0.0
     )
     session.train(order, silent())
-    history = history_of(order.run)
-    best = max(history, key=lambda each: (each.val_accuracy, each.epoch))
-    assert len(history) == best.epoch + 2 < 50
+    assert [each.epoch for each in history_of(order.run)] == [1, 2, 3]
+
+
+def test_the_best_epoch_is_packed_not_the_last(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([(0.9, 0.5), (0.8, 0.7), (0.7, 0.7), (0.7, 0.6)])
+    monkeypatch.setattr(Trainer, "_evaluate_average", lambda *_: next(scores))
+    order = make_order(dataset, tmp_path / "run", patience_epochs=3)
+    card = session.train(order, silent())
+    assert "epoch 3" in card.made_by
+    assert card.preprocessing.crop_px == 48
 
 
 def test_a_time_budget_decides_the_schedule(dataset: Path) -> None:
