@@ -159,5 +159,5 @@ def outcomes(jobs: Iterable[dict[str, Any]]) -> Counter[str]:
 
 def table_path(data: Path) -> Path:
     """The one SQLite file of a data directory."""
-    (path,) = data.glob("*.sqlite*[!lm]")
+    (path,) = data.glob("*.db")
     return path
