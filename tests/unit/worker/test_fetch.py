@@ -140,21 +140,3 @@ def test_a_silent_master_does_not_hold_it_for_ever() -> None:
     fetcher = Fetcher(lambda message: True, chunk_timeout_s=0.01)
     with pytest.raises(EnvironmentFault, match=r"0\.01 s"):
         next(fetcher.chunks(CARD, 0))
-
-
-def test_answers_in_any_order_give_the_file() -> None:
-    """A master whose disk is read by several threads answers late questions first."""
-    master = Master()
-    waiting: list[m.FetchWeights] = []
-
-    def ask(message: m.Message) -> bool:
-        assert isinstance(message, m.FetchWeights)
-        waiting.append(message)
-        if len(waiting) == 2 or message.offset + message.length == len(DATA):
-            while waiting:
-                master.answer(waiting.pop())
-        return True
-
-    master.fetcher._ask = ask
-    assert len(DATA) > 2 * WINDOW_CHUNKS * CHUNK_BYTES
-    assert b"".join(master.fetcher.chunks(CARD, 0)) == DATA
