@@ -18,6 +18,7 @@ import socket
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import uvloop
 
@@ -45,26 +46,37 @@ def admit(hello: m.Hello, address: str = "") -> Admission:
     return Admission(peer="p")
 
 
+class Figures(NamedTuple):
+    """One run. CPU time is this process's alone, and moves less when others work."""
+
+    rate_per_s: float
+    cpu_us: float
+
+
 class Meter:
     """Counts messages from the first to the last of a run."""
 
     def __init__(self, expected: int) -> None:
         self.expected = expected
         self.seen = 0
-        self._first_s = self._last_s = 0.0
+        self._first_s = self._last_s = (0.0, 0.0)
 
     def tick(self) -> bool:
         """One more; true with the last."""
         if self.seen == 0:
-            self._first_s = time.perf_counter()
+            self._first_s = (time.perf_counter(), time.process_time())
         self.seen += 1
         if self.seen == self.expected:
-            self._last_s = time.perf_counter()
+            self._last_s = (time.perf_counter(), time.process_time())
         return self.seen >= self.expected
 
-    def rate_per_s(self) -> float:
-        """Messages a second; the first one starts the clock and is not counted."""
-        return (self.expected - 1) / (self._last_s - self._first_s)
+    def figures(self) -> Figures:
+        """Of all but the first message, which starts the clocks."""
+        n = self.expected - 1
+        wall_s, cpu_s = (
+            last - first for first, last in zip(self._first_s, self._last_s, strict=True)
+        )
+        return Figures(n / wall_s, cpu_s / n * 1e6)
 
 
 # --- the sending process -------------------------------------------------------------------
@@ -134,15 +146,15 @@ class Sender:
 # --- receivers ---------------------------------------------------------------------------------
 
 
-def encode(size: int) -> float:
+def encode(size: int) -> Figures:
     """Pure: frames out of one message."""
     message, meter = submit(size), Meter(SIZES[size])
     while not meter.tick():
         codec.frame(message)
-    return meter.rate_per_s()
+    return meter.figures()
 
 
-def decode(size: int) -> float:
+def decode(size: int) -> Figures:
     """Pure: decoder and codec, from memory."""
     decoder, meter = FrameDecoder(2**26), Meter(SIZES[size])
     frame = bytes(codec.frame(submit(size)))
@@ -150,10 +162,10 @@ def decode(size: int) -> float:
         for payload in decoder.feed(frame):
             codec.FROM_WEB.decode(payload)
         if meter.tick():
-            return meter.rate_per_s()
+            return meter.figures()
 
 
-async def shell(size: int) -> float:
+async def shell(size: int) -> Figures:
     """`wire.aio`: the path of an upload into the core."""
     meter, done = Meter(SIZES[size]), asyncio.Event()
 
@@ -167,10 +179,10 @@ async def shell(size: int) -> float:
     async with await aio.serve("127.0.0.1:0", on_peer, token=None, admit=admit) as server:
         with Sender(send_as_web, server.port, size, True):
             await done.wait()
-    return meter.rate_per_s()
+    return meter.figures()
 
 
-async def sending_shell(size: int) -> float:
+async def sending_shell(size: int) -> Figures:
     """`wire.aio`: the path of an image out of the core; `drain` keeps memory flat."""
     meter = Meter(SIZES[size])
     image = m.Image(request=1, name="x.jpg", media_type="image/jpeg", data=bytes(size))
@@ -183,10 +195,10 @@ async def sending_shell(size: int) -> float:
                 if peer.write_buffer_bytes > 2**20:
                     await peer.drain()
             peer.close("done")
-    return meter.rate_per_s()
+    return meter.figures()
 
 
-def blocking_shell(size: int) -> float:
+def blocking_shell(size: int) -> Figures:
     """`wire.blocking`: the path of an image into a worker."""
     meter = Meter(SIZES[size])
     with (
@@ -199,7 +211,7 @@ def blocking_shell(size: int) -> float:
             end._handshake(time.monotonic() + 10)
             while end.receive() is not None and not meter.tick():
                 pass
-    return meter.rate_per_s()
+    return meter.figures()
 
 
 class BareBuffered(asyncio.BufferedProtocol):
@@ -239,7 +251,7 @@ class BareStream(asyncio.Protocol):
                 self._done.set()
 
 
-async def bare(make: type[BareBuffered] | type[BareStream], size: int) -> float:
+async def bare(make: type[BareBuffered] | type[BareStream], size: int) -> Figures:
     """One of asyncio's protocols."""
     meter, done = Meter(SIZES[size]), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -247,10 +259,10 @@ async def bare(make: type[BareBuffered] | type[BareStream], size: int) -> float:
     with Sender(send_as_web, server.sockets[0].getsockname()[1], size, False):
         await done.wait()
     server.close()
-    return meter.rate_per_s()
+    return meter.figures()
 
 
-ROWS: dict[str, Callable[[int], float]] = {
+ROWS: dict[str, Callable[[int], Figures]] = {
     "encode, pure": encode,
     "decode, pure": decode,
     "wire.aio, uvloop": lambda size: uvloop.run(shell(size)),
@@ -270,17 +282,19 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     runs: int = parser.parse_args().runs
     logging.getLogger("lookout.wire").setLevel(logging.ERROR)  # open mode is meant here
-    print(f"messages/s of one connection, median [smallest, largest] of {runs} runs\n")
-    print(f"{'':32}" + "".join(f"{f'{size // 1000} kB':>28}" for size in SIZES))
-    for name, rate in ROWS.items():
-        cells = [sorted(rate(size) for _ in range(runs)) for size in SIZES]
-        print(
-            f"{name:32}"
-            + "".join(
-                f"{f'{statistics.median(c):,.0f} [{c[0]:,.0f}, {c[-1]:,.0f}]':>28}" for c in cells
-            ),
-            flush=True,
-        )
+    print(f"one connection, median [smallest, largest] of {runs} runs; CPU of this process\n")
+    print(f"{'':32}" + "".join(f"{f'{size // 1000} kB':>46}" for size in SIZES))
+    for name, measure in ROWS.items():
+        cells = [[measure(size) for _ in range(runs)] for size in SIZES]
+        print(f"{name:32}" + "".join(f"{cell(runs_of):>46}" for runs_of in cells), flush=True)
+
+
+def cell(figures: list[Figures]) -> str:
+    """Rate with its spread, and median CPU time a message."""
+    rates = sorted(f.rate_per_s for f in figures)
+    cpu_us = statistics.median(f.cpu_us for f in figures)
+    middle = statistics.median(rates)
+    return f"{middle:,.0f}/s [{rates[0]:,.0f}, {rates[-1]:,.0f}] {cpu_us:.1f} us"
 
 
 if __name__ == "__main__":
