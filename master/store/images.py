@@ -8,14 +8,18 @@ is written over. A file whose images are all removed is deleted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from master.store.disk import sync_directory
+from master.store.holes import Range, merged, punch
 from wire.errors import EnvironmentFault
 
 # Space is allocated ahead in these steps, so that a full disk is noticed before the write
@@ -152,6 +156,23 @@ class Segments:
         """Delete files that no row refers to."""
         for segment in segments:
             self.path(segment).unlink(missing_ok=True)
+
+    def free(self, removed: Iterable[Range]) -> None:
+        """Give back the blocks of removed images, where the filesystem can."""
+        with contextlib.suppress(OSError):
+            for segment, holes in groupby(merged(removed), key=itemgetter(0)):
+                self._punch(segment, holes)
+
+    def _punch(self, segment: int, holes: Iterable[Range]) -> None:
+        try:
+            fd = os.open(self.path(segment), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:  # deleted just now, as a whole
+            return
+        try:
+            for _, begin, end in holes:
+                punch(fd, begin, end)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Give back what was allocated ahead."""

@@ -34,7 +34,7 @@ class Migration:
 
 def migrations() -> list[Migration]:
     """The steps that this program knows, in order."""
-    folder = files("master.store").joinpath("sql")
+    folder = files("master.store.sql")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name[:3].isdigit())
     return [
         Migration(int(name[:3]), name, folder.joinpath(name).read_text(encoding="utf-8"))

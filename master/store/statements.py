@@ -30,7 +30,7 @@ Row = tuple[Any, ...]
 
 def load() -> dict[str, str]:
     """Parse `statements.sql` into name → text."""
-    text = files("master.store").joinpath("sql/statements.sql").read_text(encoding="utf-8")
+    text = files("master.store.sql").joinpath("statements.sql").read_text(encoding="utf-8")
     blocks = text.split("-- name: ")[1:]
     pairs = (block.split("\n", 1) for block in blocks)
     return {name.strip(): body.strip().replace("{columns}", COLUMNS) for name, body in pairs}

@@ -10,13 +10,14 @@ from typing import Final
 
 from master.store.base import JobEnd
 from master.store.config import StoreConfig
+from master.store.holes import Range
 from master.store.images import Tail
 from master.store.ops import Add, Batch, Finish, Op, Probe, Record, Remove, Seal, plan
 from master.store.statements import Row, run, run_rows, select_rows
 from wire.errors import LocalFault
 
 # Jobs removed per transaction, so that a large removal doesn't hold up other writes.
-REMOVE_JOBS_MAX: Final = 4096
+REMOVE_JOBS_MAX: Final = 1024
 KEYS_DROPPED_MAX: Final = 4096
 
 
@@ -31,6 +32,7 @@ class Change:
     last_submission: int = 0
     last_token: int = 0
     segments_empty: list[int] = field(default_factory=list)
+    removed: list[Range] = field(default_factory=list)
 
 
 def apply(
@@ -241,6 +243,7 @@ def _remove_rows(db: sqlite3.Connection, rows: Sequence[Row], change: Change, ta
     for row in rows:
         sizes[row[3]] += row[5]
         change.counts[row[1]] -= 1
+        change.removed.append((row[3], row[4], row[4] + row[5]))
     shrink = [(segment, images[segment], sizes[segment]) for segment in images]
     run_rows(db, "shrink_segments", shrink)
     change.segments_empty += [row[0] for row in run(db, "empty_segments", tail.segment)]

@@ -257,6 +257,7 @@ class Writer:
         unfinished = [op for op in ops if isinstance(op, Remove) and not op.advance()]
         self._carried += unfinished
         self._segments.delete(change.segments_empty)
+        self._segments.free(change.removed)
         elapsed_s = time.monotonic() - self._started_at
         self._meter.committed(len(ops), elapsed_s, time.thread_time())
         self._resolve([op for op in ops if op not in unfinished], None)

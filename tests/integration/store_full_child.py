@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from master.states import JobState
 from master.store import SqliteStore, StoreConfig, open_store
 from master.store.check import problems
+from master.store.schema import connect_reader
 from tests.shared import wait_until
 from tests.unit.master.store.make import end, image, part
 from wire.errors import EnvironmentFault
@@ -121,6 +122,10 @@ def outcomes_wait(directory: Path, disk: Disk) -> None:
     assert all(row.top5 == BIG for row in store.jobs(range(1, 21)))
     store.close()
     assert problems(directory / "data") == []
+    # A later commit has written over what the failed ones left in the log.
+    db = connect_reader(directory / "data" / "jobs.db")
+    assert db.execute("SELECT failed_commits FROM meta").fetchone()[0] >= 1
+    db.close()
 
 
 def closing_gives_up(directory: Path, disk: Disk) -> None:

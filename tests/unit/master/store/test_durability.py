@@ -268,7 +268,7 @@ def test_the_oldest_keys_make_room(tmp_path: Path) -> None:
 
 
 def test_a_large_removal_lets_others_pass(tmp_path: Path) -> None:
-    """10,000 jobs go in three transactions; a write asked for meanwhile is not the last."""
+    """10,000 jobs go in ten transactions; a write asked for meanwhile is not the last."""
     store = opened(tmp_path, Gate())
     jobs = range(1, 10_001)
     store.add(part(1, jobs, size_bytes=1))

@@ -9,6 +9,7 @@ import pytest
 
 from master.store import SqliteStore, StoreConfig, open_store
 from master.store.check import problems
+from master.store.holes import Range, merged, punch
 from tests.unit.master.store.make import end, image, part
 from wire.errors import EnvironmentFault
 
@@ -63,6 +64,47 @@ def test_a_segment_goes_with_its_last_image(tmp_path: Path) -> None:
     assert store.image(26)[1] == image(26)
     store.close()
     assert problems(tmp_path) == []
+
+
+def test_removed_images_give_their_blocks_back(tmp_path: Path) -> None:
+    """A segment that one image keeps alive shrinks on disk all the same."""
+    (tmp_path / "probe").write_bytes(b"x" * 8192)
+    with (tmp_path / "probe").open("r+b") as file:
+        try:
+            punch(file.fileno(), 0, 4096)
+        except OSError:
+            pytest.skip("this filesystem can't punch holes into files")
+    store = open_store(tmp_path, StoreConfig(min_free_bytes=0))
+    store.add(part(1, range(1, 31), size_bytes=50_000))
+    for job in range(1, 31):
+        if job != 15:
+            store.finish(end(job))
+    assert len(store.remove(None).result(DONE_S)) == 29
+    assert store.image(15)[1] == image(15, 50_000)
+    store.close()
+    stat = (tmp_path / "images" / "00000001.seg").stat()
+    assert stat.st_size == 30 * 50_000
+    assert 50_000 <= stat.st_blocks * 512 < 100_000
+    assert problems(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("removed", "expected"),
+    [
+        ([], []),
+        ([(1, 0, 4096)], [(1, 0, 4096)]),
+        ([(1, 1, 8192)], [(1, 4096, 8192)]),
+        ([(1, 0, 8191)], [(1, 0, 4096)]),
+        ([(1, 100, 4000), (1, 5000, 8000)], []),
+        ([(1, 4000, 9000), (1, 0, 4000)], [(1, 0, 8192)]),
+        ([(2, 0, 5000), (1, 0, 5000)], [(1, 0, 4096), (2, 0, 4096)]),
+        ([(1, 0, 5000), (1, 9000, 20_000)], [(1, 0, 4096), (1, 12_288, 16_384)]),
+    ],
+)
+def test_holes_are_whole_blocks_of_joined_ranges(
+    removed: list[Range], expected: list[Range]
+) -> None:
+    assert merged(removed) == expected
 
 
 def test_a_torn_tail_is_written_over(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Migrations, `NNN_name.sql`, and the named statements of the store."""
