@@ -24,6 +24,7 @@ import uvloop
 
 from wire import aio, blocking, codec
 from wire import messages as m
+from wire.address import TcpAddress
 from wire.aio import Admission, Connection
 from wire.framing import HEADER, HEADER_BYTES, FrameDecoder
 from wire.handshake import ClientHandshake, ServerHandshake
@@ -206,7 +207,7 @@ def blocking_shell(size: int) -> Figures:
         Sender(send_as_master, listener.getsockname()[1], size),
     ):
         session = Session(ClientHandshake(None, HELLO, lambda n: NONCE))
-        address = aio.TcpAddress("127.0.0.1", 0)
+        address = TcpAddress("127.0.0.1", 0)
         with blocking.BlockingConnection(listener.accept()[0], session, address, 60) as end:
             end._handshake(time.monotonic() + 10)
             while end.receive() is not None and not meter.tick():

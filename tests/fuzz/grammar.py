@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +19,7 @@ from wire.codec import ALL_TYPES
 
 SIZES: Final = (0, 0, 1, 2, 3, 5, 17)
 WORDS: Final = ("", "a", "tench", "ключ", "犬", "x" * 40, "dog, hound", "\U0001f415")
-BY_PATTERN: Final = {
+BY_PATTERN: Final[dict[str, Callable[[random.Random], str]]] = {
     r"^j[0-9]{1,18}\Z": lambda rng: f"j{rng.randrange(10 ** rng.randint(1, 18))}",
     r"^s[0-9]{1,18}\Z": lambda rng: f"s{rng.randrange(10 ** rng.randint(1, 18))}",
     r"^[0-9a-f]{64}\Z": lambda rng: f"{rng.getrandbits(256):064x}",
@@ -89,8 +90,7 @@ def _size(rng: random.Random, low: int | None, high: int | None) -> int:
 
 def _text(rng: random.Random, kind: mi.StrType) -> str:
     if kind.pattern is not None:
-        text: str = BY_PATTERN[kind.pattern](rng)
-        return text
+        return BY_PATTERN[kind.pattern](rng)
     low = kind.min_length or 0
     word = rng.choice(WORDS).ljust(low, "x")
     return word if kind.max_length is None else word[: kind.max_length]

@@ -36,7 +36,7 @@ PATTERNS: Final = {
     r"^[0-9a-f]{64}\Z": "sha256",
     r"^[^\x00-\x1f\x7f-\x9f]+\Z": "peer name",
 }
-SIZES: Final = {(1, 128): "name", (None, 4096): "text"}
+SIZES: Final[dict[tuple[int | None, int | None], str]] = {(1, 128): "name", (None, 4096): "text"}
 
 
 @dataclass(frozen=True, slots=True)

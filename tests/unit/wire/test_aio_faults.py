@@ -55,8 +55,7 @@ def test_a_fault_ends_the_connection_with_messages_ahead_of_it_delivered(
 def test_a_frame_that_drips_is_cut_though_bytes_keep_coming(run: Run) -> None:
     async def main() -> None:
         master = Master()
-        limits = {"frame_timeout_s": 0.2, "frame_rate_floor_bytes_s": 1e6}
-        async with await master.serve(**limits) as server:
+        async with await master.serve(frame_timeout_s=0.2, frame_rate_floor_bytes_s=1e6) as server:
             worker, _ = await joined(server, master)
             transport = raw(worker)
             transport.write(b"\x00\x00\x40\x00")
@@ -75,8 +74,7 @@ def test_many_whole_frames_are_not_taken_for_one_slow_one(run: Run) -> None:
 
     async def main() -> None:
         master = Master()
-        limits = {"frame_timeout_s": 0.1, "frame_rate_floor_bytes_s": 1e9}
-        async with await master.serve(**limits) as server:
+        async with await master.serve(frame_timeout_s=0.1, frame_rate_floor_bytes_s=1e9) as server:
             worker, _ = await joined(server, master)
             frame = bytes(codec.frame(BEAT))
             raw(worker).write(frame[:10])

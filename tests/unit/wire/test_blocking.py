@@ -17,6 +17,7 @@ import pytest
 from tests.unit.wire.link import TOKEN, hello, opened, server
 from wire import aio, blocking, codec
 from wire import messages as m
+from wire.address import UnixAddress
 from wire.aio import Admission, Connection
 from wire.blocking import BlockingConnection
 from wire.errors import ConnectionClosed, EnvironmentFault, LocalFault, PeerFault, Rejected
@@ -290,7 +291,7 @@ def test_the_farewell_does_not_wait_for_a_blocked_sender() -> None:
     """`_accuse` only tries the send lock: whoever holds it may be stuck in a full socket."""
     ours, theirs = socket.socketpair()
     session, _ = opened()
-    connection = BlockingConnection(ours, session, aio.parse_address("unix:/x"), 1.0)
+    connection = BlockingConnection(ours, session, UnixAddress("/x"), 1.0)
     with theirs, connection._send_lock:
         theirs.sendall(b"\x00\x00\x00\x01\xc1")
         with pytest.raises(PeerFault, match="not_msgpack"):

@@ -9,6 +9,7 @@ import hmac
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,9 @@ from wire.session import WORKER_FRAME_BYTES_MAX
 STRANGER = Path(__file__).parents[2] / "fakes" / "stranger_worker.py"
 DEADLINE_S = 30.0
 SECTIONS = read_page()
-MESSAGES = {cls.__name__: cls for cls in m.Message.__subclasses__()}
-PARTS = {cls.__name__: cls for cls in (*m.Part.__subclasses__(), Card, Preprocessing)}
+MESSAGES: dict[str, type[m.Message]] = {cls.__name__: cls for cls in m.Message.__subclasses__()}
+PART_TYPES: list[type[Any]] = [*m.Part.__subclasses__(), Card, Preprocessing]
+PARTS = {cls.__name__: cls for cls in PART_TYPES}
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
@@ -47,7 +49,7 @@ def test_the_page_has_every_message_and_every_part_and_no_other() -> None:
 @pytest.mark.parametrize("name", sorted(SECTIONS))
 def test_the_fields_are_those_of_the_code(name: str) -> None:
     _, rows = SECTIONS[name]
-    assert rows == rows_of((MESSAGES | PARTS)[name])
+    assert rows == rows_of({**PARTS, **MESSAGES}[name])
 
 
 @pytest.mark.parametrize("name", sorted(MESSAGES))
@@ -62,7 +64,8 @@ def test_every_code_that_the_wire_raises_is_explained() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "PeerFault":
                 first = node.args[0]
-                raised |= {first.value} if isinstance(first, ast.Constant) else set()
+                if isinstance(first, ast.Constant):
+                    raised.add(str(first.value))
     assert raised - {"version_unsupported"} == set(table_after("Faults"))
 
 
