@@ -74,48 +74,52 @@ def _picture(connection: BlockingConnection) -> Group:
     stats = _ask(connection, GetStats(request=1))
     workers = _ask(connection, GetWorkers(request=2))
     assert isinstance(stats, Stats) and isinstance(workers, Workers)
-    return Group(_jobs_table(stats), _workers_table(workers.workers))
+    return Group(_jobs_table(stats), _rates_line(stats), "", _workers_table(workers.workers))
 
 
 def _jobs_table(stats: Stats) -> Table:
     table = Table(title="Jobs", title_justify="left", box=None, pad_edge=False)
     for state in JOB_STATES:
-        table.add_column(state, justify="right")
-    for name in ("in/s", "out/s", "p50 ms", "p99 ms", "memory MB"):
-        table.add_column(name, justify="right", style="dim")
-    table.add_row(
-        *(str(stats.counts.get(state, 0)) for state in JOB_STATES),
-        f"{stats.accept_rate_per_s:.1f}",
-        f"{stats.drain_rate_per_s:.1f}",
-        f"{stats.latency_ms.get('p50', 0):.0f}",
-        f"{stats.latency_ms.get('p99', 0):.0f}",
-        f"{stats.resident_bytes / 1e6:.0f}",
-    )
+        table.add_column(state, justify="right", no_wrap=True)
+    table.add_row(*(str(stats.counts.get(state, 0)) for state in JOB_STATES))
     return table
+
+
+def _rates_line(stats: Stats) -> str:
+    latency = ", ".join(f"{name} {value:.0f} ms" for name, value in stats.latency_ms.items())
+    return (
+        f"in {stats.accept_rate_per_s:.1f}/s, out {stats.drain_rate_per_s:.1f}/s"
+        f"{', ' + latency if latency else ''}; core {stats.resident_bytes / 1e6:.0f} MB, "
+        f"up {stats.uptime_s:.0f} s"
+    )
 
 
 def _workers_table(workers: list[WorkerView]) -> Table:
     table = Table(title="Workers", title_justify="left", box=None, pad_edge=False)
-    for name in ("name", "address", "liveness", "admission", "model", "engine"):
-        table.add_column(name)
-    for name in ("held", "slots", "rate/s", "done", "phi", "rtt ms"):
-        table.add_column(name, justify="right")
+    for name in ("name", "state", "model"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name in ("held/slots", "rate/s", "done", "phi", "rtt ms"):
+        table.add_column(name, justify="right", no_wrap=True)
     for worker in workers:
         rtt = "" if worker.rtt_ms is None else f"{worker.rtt_ms:.1f}"
         table.add_row(
             worker.name,
-            worker.address,
-            f"[{COLOURS[worker.liveness]}]{worker.liveness}[/]",
-            worker.admission if worker.ready else "not ready",
+            f"[{COLOURS[worker.liveness]}]{_state(worker)}[/]",
             worker.model or (worker.fault.code if worker.fault else ""),
-            worker.engine,
-            str(worker.held),
-            str(worker.slots),
+            f"{worker.held}/{worker.slots}",
             f"{worker.rate_per_s:.1f}",
             str(worker.completed),
             f"{worker.phi:.1f}",
             rtt,
         )
     if not workers:
-        table.add_row("none; join one with `worker join`", *[""] * 11)
+        table.add_row("none; `worker join` brings one", *[""] * 7)
     return table
+
+
+def _state(worker: WorkerView) -> str:
+    if worker.liveness != "alive":
+        return worker.liveness
+    if worker.admission != "accepting":
+        return worker.admission
+    return "ready" if worker.ready else "loading"

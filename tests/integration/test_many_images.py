@@ -82,7 +82,7 @@ def test_a_thousand_photographs_in_one_request_wait_on_disk(
 ) -> None:
     """No worker takes them: 1,000 × 100 kB wait, and memory holds only a window of them."""
     lookout = cluster(workers=0)
-    photograph = make_jpeg(7, (900, 700), 95)
+    photograph = make_jpeg(7, (1800, 1400), 95)
     assert 80_000 < len(photograph) < 400_000, len(photograph)
     assert lookout.core is not None and lookout.web is not None
     with Watch([lookout.core.pid, lookout.web.pid]) as watch, lookout.client(120) as http:
