@@ -34,6 +34,12 @@ from worker.vision import import_torchvision
 # The same expression as `torch.hub.HASH_REGEX`.
 _HASH: Final = re.compile(r"-([a-f0-9]*)\.")
 _DATASET: Final = "ImageNet-1K"
+# No other tensor of any of the models has this first dimension.
+CLASSES: Final = 1000
+_INITIALISERS: Final = (
+    *("constant_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_"),
+    *("trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_"),
+)
 _NOTICES: Final = Notices(
     licence="torchvision is BSD-3-Clause; weights trained on ImageNet-1K may carry its terms",
     licence_swag="CC-BY-NC-4.0 (SWAG); pre-training and ImageNet-1K data may carry further terms",
@@ -57,9 +63,9 @@ def make_table() -> tuple[Table, list[str]]:
 def _architecture(models: Any, name: str) -> tuple[Architecture, list[list[str]]]:
     enum = models.get_model_weights(name)
     usable = [weights for weights in enum if weights.meta["categories"] is not None]
-    with _parameters_without_memory():
-        model, other = build(name, 1000), build(name, 7)
-    classifier, inputs = _classifier(model, other)
+    with parameters_without_memory():
+        model = build(name, CLASSES)
+    classifier, inputs = _classifier(model)
     tensors = _tensors(model)
     architecture = Architecture(
         name=name,
@@ -74,7 +80,7 @@ def _architecture(models: Any, name: str) -> tuple[Architecture, list[list[str]]
 
 
 @contextlib.contextmanager
-def _parameters_without_memory() -> Iterator[None]:
+def parameters_without_memory() -> Iterator[None]:
     """Parameters made inside have shapes and no data: the largest model would need 2.6 GB.
 
     `torch.device("meta")` does not do here: RegNet computes its widths with tensors.
@@ -84,7 +90,12 @@ def _parameters_without_memory() -> Iterator[None]:
     def register(module: torch.nn.Module, name: str, value: torch.nn.Parameter | None) -> None:
         original(module, name, None if value is None else torch.nn.Parameter(value.to("meta")))
 
-    with mock.patch.object(torch.nn.Module, "register_parameter", register):
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(torch.nn.Module, "register_parameter", register))
+        for name in _INITIALISERS:  # of no effect without data, and slow
+            patches.enter_context(
+                mock.patch.object(torch.nn.init, name, lambda value, *_, **__: value)
+            )
         yield
 
 
@@ -95,15 +106,11 @@ def _tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _classifier(model: torch.nn.Module, other: torch.nn.Module) -> tuple[str, int]:
+def _classifier(model: torch.nn.Module) -> tuple[str, int]:
     """Name of the layer whose output dimension is the class count, and its input width."""
-    ours, theirs = model.state_dict(), other.state_dict()
-    differing = {name for name in ours if ours[name].shape != theirs[name].shape}
-    (layer,) = {name.rpartition(".")[0] for name in differing}
-    weight = ours[f"{layer}.weight"]
-    assert differing <= {f"{layer}.weight", f"{layer}.bias"}
-    assert weight.shape[0] == 1000
-    return layer, weight.shape[1]
+    state = model.state_dict()
+    (layer,) = {n.rpartition(".")[0] for n, v in state.items() if v.shape[:1] == (CLASSES,)}
+    return layer, state[f"{layer}.weight"].shape[1]
 
 
 def _pretrained(weights: Any, model: torch.nn.Module) -> Pretrained:

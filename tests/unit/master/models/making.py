@@ -117,12 +117,14 @@ class Host:
     """What the server does and has seen.
 
     `break_after` holds, for each coming answer, how many body bytes it sends
-    before it drops the connection; when it is empty answers are whole.
+    before it drops the connection; when it is empty answers are whole. `shift`
+    moves what its `Content-Range` claims.
     """
 
     data: bytes
     url: str = ""
     ranges: bool = True
+    shift: int = 0
     status: int | None = None
     silent: bool = False
     break_after: list[int] = field(default_factory=list)
@@ -169,7 +171,7 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             self.send_response(206 if start else 200)
             if start:
                 total = len(host.data)
-                self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+                self.send_header("Content-Range", f"bytes {start + host.shift}-{total - 1}/{total}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body[: host.break_after.pop(0)] if host.break_after else body)

@@ -11,7 +11,7 @@ import torch
 from master.models import catalogue as catalogues
 from master.models.layout import Tensor
 from tests.shared import REPOSITORY
-from tests.tools.torchvision_table import rendered
+from tests.tools.torchvision_table import parameters_without_memory, rendered
 from tests.unit.master.models.making import state_dict
 from wire.errors import EnvironmentFault
 from worker.models import build
@@ -49,7 +49,8 @@ def test_a_layout_fits_whatever_the_class_count(classes: int, dtype: torch.dtype
 
 
 def test_the_names_of_old_densenet_files_fit_too() -> None:
-    state = build("densenet121", 1000).state_dict()
+    with parameters_without_memory():
+        state = build("densenet121", 1000).state_dict()
     tensors = {
         name.replace("norm1", "norm.1")
         .replace("norm2", "norm.2")
@@ -62,28 +63,55 @@ def test_the_names_of_old_densenet_files_fit_too() -> None:
     assert CATALOGUE.fitting(tensors) == ["densenet121"]
 
 
+def test_auxiliary_heads_of_published_files_do_not_matter() -> None:
+    with parameters_without_memory():
+        model = import_torchvision().models.googlenet(aux_logits=True, init_weights=False)
+    state = model.state_dict()
+    assert any(name.startswith("aux1.") for name in state)
+    tensors = {n: Tensor(dtype="float32", shape=tuple(v.shape)) for n, v in state.items()}
+    assert CATALOGUE.fitting(tensors) == ["googlenet"]
+
+
+def test_a_vision_transformers_input_size_does_not_matter() -> None:
+    with parameters_without_memory():
+        state = build("vit_b_32", 5, 384).state_dict()
+    tensors = {n: Tensor(dtype="float32", shape=tuple(v.shape)) for n, v in state.items()}
+    assert tensors["encoder.pos_embedding"].shape == (1, 145, 768)
+    assert CATALOGUE.fitting(tensors) == ["vit_b_32"]
+
+
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_the_card_says_what_transform_input_does_inside_the_network(name: str) -> None:
     models = import_torchvision().models
-    published = models.get_model(name, transform_input=True, aux_logits=False, init_weights=False)
+    with parameters_without_memory():
+        published = models.get_model(
+            name, transform_input=True, aux_logits=False, init_weights=False
+        )
+        plain = build(name, 1000)
     pixels = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     preset = models.get_model_weights(name).DEFAULT.transforms()
     ours = CATALOGUE.known(name).recommended.preprocessing
 
     theirs = _first_layer_input(published, _normalised(pixels, preset.mean, preset.std))
-    plain = _first_layer_input(build(name, 1000), _normalised(pixels, ours.mean, ours.std))
+    seen = _first_layer_input(plain, _normalised(pixels, ours.mean, ours.std))
 
-    assert torch.allclose(plain, theirs, atol=1e-5)
+    assert torch.allclose(seen, theirs, atol=1e-5)
     assert not torch.allclose(_normalised(pixels, preset.mean, preset.std), theirs, atol=0.1)
 
 
+class _Reached(Exception):
+    """Carries what the first layer was given; the forward pass needs to go no further."""
+
+
 def _first_layer_input(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    seen: list[torch.Tensor] = []
-    first = next(model.children())
-    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with torch.inference_mode():
+    def stop(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        raise _Reached(inputs[0])
+
+    next(model.children()).register_forward_pre_hook(stop)
+    with pytest.raises(_Reached) as caught:
         model.eval()(images)
-    return seen[0]
+    tensor: torch.Tensor = caught.value.args[0]
+    return tensor
 
 
 def _normalised(pixels: torch.Tensor, mean: object, std: object) -> torch.Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -110,6 +111,13 @@ def test_a_server_without_ranges_is_asked_for_all_again(
     assert host.asked == [None, "bytes=100000-"]
 
 
+def test_another_range_than_asked_for_is_refused(tmp_path: Path, host: Host, target: Path) -> None:
+    host.shift, host.break_after = 7, [100_000]
+    fault = fault_of(preset(tmp_path, host.url), target)
+    assert "sends from byte 100007, asked was 100000" in fault.reason
+    assert part_of(target).read_bytes() == DATA[:100_000]
+
+
 @pytest.mark.parametrize("kept", [b"x" * 1000, b"x" * len(DATA), b"x" * (len(DATA) + 5), DATA])
 def test_a_part_of_something_else_is_replaced(
     tmp_path: Path, host: Host, target: Path, kept: bytes
@@ -155,10 +163,13 @@ def test_a_login_page_in_its_place_is_not_taken(tmp_path: Path, target: Path) ->
     assert "offers 26 bytes" in fault.reason
 
 
-def test_two_masters_do_not_write_one_file(tmp_path: Path, host: Host, target: Path) -> None:
+@pytest.mark.parametrize("lock", [fcntl.LOCK_EX, fcntl.LOCK_SH])
+def test_two_masters_do_not_write_one_file(
+    tmp_path: Path, host: Host, target: Path, lock: int
+) -> None:
     target.parent.mkdir()
     with part_of(target).open("wb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(other, lock)
         assert fault_of(preset(tmp_path, host.url), target).code == "download_busy"
     assert host.asked == []
 
@@ -202,6 +213,35 @@ def test_an_answer_that_comes_too_late_leaves_no_connection(tmp_path: Path, targ
         assert tap.after is not None
         tap.after.set()
     assert tap.heard_last == b"", "the client closed"
+
+
+def test_a_name_that_resolves_too_late_leaves_no_connection(tmp_path: Path, target: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DATA)
+    with _tap(head) as tap, _resolver_held() as release:
+        url = tap.url.replace("127.0.0.1", "localhost")
+        assert fault_of(preset(tmp_path, url), target, HALF).code == "no_answer"
+        release.set()
+    assert tap.heard_last == b"", "the client closed"
+
+
+@contextlib.contextmanager
+def _resolver_held() -> Iterator[threading.Event]:
+    """Names resolve, but only once the event is set.
+
+    The one thing that is not real here: resolv.conf can't be changed for one process.
+    """
+    release, real = threading.Event(), socket.getaddrinfo
+
+    def held(*args: Any, **options: Any) -> Any:
+        release.wait()
+        return real(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", held)
+        try:
+            yield release
+        finally:
+            release.set()
 
 
 @dataclass
@@ -287,21 +327,8 @@ def _silence() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _hanging_resolver() -> Iterator[str]:
-    # The one thing that is not real here: resolv.conf can't be changed for one process.
-    released = threading.Event()
-    real = socket.getaddrinfo
-
-    def hang(*_: object, **__: object) -> object:
-        released.wait()
-        raise socket.gaierror("released")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", hang)
-        try:
-            yield "http://weights.example/weights.pth"
-        finally:
-            released.set()
-    assert socket.getaddrinfo is real
+    with _refused() as url, _resolver_held():
+        yield url.replace("127.0.0.1", "localhost")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -66,10 +68,20 @@ def test_replacing_the_file_by_renaming_disturbs_nobody(path: Path) -> None:
         assert file.read(0, SLICE_BYTES_MAX) == DATA
 
 
-def test_a_file_changed_in_place_is_noticed(path: Path) -> None:
+def _truncate(path: Path) -> None:
+    with path.open("r+b") as other:
+        other.truncate(500)
+
+
+def _overwrite(path: Path) -> None:
+    path.write_bytes(DATA[::-1])
+    os.utime(path, (1.0, 1.0))  # a clock tick later, without waiting for one
+
+
+@pytest.mark.parametrize("change", [_truncate, _overwrite])
+def test_a_file_changed_in_place_is_noticed(path: Path, change: Callable[[Path], None]) -> None:
     with WeightsFile(path, card_of(path)) as file:
-        with path.open("r+b") as other:
-            other.truncate(500)
+        change(path)
         with pytest.raises(EnvironmentFault, match="was changed while it is served"):
             file.read(0, 10)
 
