@@ -34,11 +34,11 @@ def set_up(level: str, log_format: LogFormat) -> None:
 
 
 class _Text(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO lookout.worker joined master=… name=…`."""
+    """`2026-01-31T12:00:00.123Z info lookout.worker joined master=… name=…`."""
 
     def format(self, record: logging.LogRecord) -> str:
         pairs = [f"{key}={_quoted(value)}" for key, value in _fields(record).items()]
-        words = [_utc(record), record.levelname, record.name, record.getMessage(), *pairs]
+        words = [_utc(record), record.levelname.lower(), record.name, record.getMessage(), *pairs]
         return " ".join(words) + _traceback(self, record)
 
 

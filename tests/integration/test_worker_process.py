@@ -174,7 +174,7 @@ def test_a_stopped_process_works_again_when_it_is_continued(
     card: Card, weights: Path, join: Callable[..., Process]
 ) -> None:
     with FakeMaster(weights=weights, lease_ttl_s=1.0) as master:
-        worker = join(master.address)
+        worker = join(master.address, "--engine", "null", "--enable-fault-hooks")
         peer = master.accept()
         make_ready(peer, card)
         worker.sigstop()

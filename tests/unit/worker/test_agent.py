@@ -526,6 +526,29 @@ class _World:
         self.take(m.Accepted(job=job, token=self.unanswered.pop(job)))
         self.computed.discard(job)
 
+    def drain(self) -> e.Exit:
+        """Ask for the end, then let master and network do their part until it comes."""
+        effects = self.take(e.DrainAsked("SIGTERM"))
+        for _ in range(50):
+            if self.agent.phase is Phase.GONE:
+                break
+            if not self.linked:
+                self.linked = True
+                effects = self.take(e.Welcomed("w", 10.0))
+            elif self.executing:
+                effects = self.end_one()
+            else:
+                job = next(iter(self.unanswered))
+                effects = self.take(m.Accepted(job=job, token=self.unanswered.pop(job)))
+        assert isinstance(effects[-1], e.Exit)
+        return effects[-1]
+
+    def end_one(self) -> list[e.Effect]:
+        job = next(iter(self.executing))
+        token, _ = self.executing.pop(job)
+        self.unanswered[job] = token
+        return self.take(finished(int(job[1:]), token))
+
     def take(self, event: e.Event) -> list[e.Effect]:
         effects = self.agent.handle(event, self.now)
         for effect in effects:
@@ -553,3 +576,15 @@ def test_invariants_hold_whatever_master_and_network_do(data: st.DataObject) -> 
     world = _World(data)
     for _ in range(60):
         world.step()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_drain_always_ends_with_nothing_left(data: st.DataObject) -> None:
+    world = _World(data)
+    for _ in range(data.draw(st.integers(0, 40))):
+        world.step()
+    assert world.drain() == e.Exit(0, "SIGTERM")
+    assert not world.executing
+    assert not world.unanswered
+    assert world.agent.held == 0

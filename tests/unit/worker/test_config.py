@@ -196,7 +196,7 @@ def test_text_lines(clean_logging: object, capsys: pytest.CaptureFixture[str]) -
     logs.event(log, logging.DEBUG, "hidden")
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    assert line.split(" ", 3)[1:3] == ["INFO", "lookout.worker"]
+    assert line.split(" ", 3)[1:3] == ["info", "lookout.worker"]
     assert line.endswith('joined name="a b" job=j1 reason="say \\"x\\"\\n"\n')
 
 
