@@ -129,7 +129,7 @@ class Cluster:
                 *("-m", "master", "core", "--data", str(self.data)),
                 *("--listen", self.core_address or "127.0.0.1:0"),
                 *("--web", f"unix:{self.socket_path}"),
-                *self._model_args(),
+                *self.model_args(),
                 *self._master_args,
             ],
         )
@@ -251,7 +251,7 @@ class Cluster:
                 *("-m", "master", "up", "--data", str(self.data)),
                 *("--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"),
                 *("--workers", str(self._initial_workers)),
-                *self._model_args(),
+                *self.model_args(),
                 *self._master_args,
             ],
         )
@@ -293,7 +293,8 @@ class Cluster:
             self.token_file.touch(mode=0o600)
             self.token_file.write_text(secrets.token_urlsafe(24) + "\n", encoding="ascii")
 
-    def _model_args(self) -> list[str]:
+    def model_args(self) -> list[str]:
+        """Flags of the core that name the cluster's model and weights."""
         if self._weights is None:
             self._weights = default_weights(self._model, self.root)
         return ["--model", self._model, "--weights", str(self._weights)]

@@ -93,7 +93,9 @@ def test_terminated_worker_drains(cluster: Callable[..., Cluster]) -> None:
 def test_poison_is_named_and_everybody_else_is_unharmed(cluster: Callable[..., Cluster]) -> None:
     marker = b"this-image-kills"
     faults = {"LOOKOUT_FAULTS": f"crash-on={marker.decode()}"}
-    lookout = cluster(workers=2, whole=True, master_args=["--worker-arg=--enable-fault-hooks"], env=faults)
+    lookout = cluster(
+        workers=2, whole=True, master_args=["--worker-arg=--enable-fault-hooks"], env=faults
+    )
     lookout.wait_ready(timeout_s=120)
     images = _images(60)
     images[20] += marker
