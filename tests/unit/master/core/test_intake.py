@@ -51,9 +51,7 @@ class Desk:
         )
 
     def _replay(self, request: int, known: KeyRow, reply: Callable[[Message], None]) -> None:
-        reply(
-            Submitted(request=request, submission=f"s{known.submission}", jobs=[], replayed=True)
-        )
+        reply(Submitted(request=request, submission=f"s{known.submission}", jobs=[], replayed=True))
 
     async def ask(self, uploads: dict[int, OpenUpload], message: Submit) -> Any:
         """Submit, and wait for the answer."""

@@ -1,0 +1,55 @@
+"""Names, rates, percentiles, the window of images."""
+
+from __future__ import annotations
+
+from master.core.names import job_id, job_number, rfc3339, stamp, submission_id, submission_number
+from master.core.rates import RATE_WINDOW_S, SAMPLES_MAX, Percentiles, RateMeter
+from master.core.window import Window
+
+
+def test_names_and_numbers() -> None:
+    assert job_number(job_id(17)) == 17 and job_id(17) == "j17"
+    assert submission_number(submission_id(3)) == 3 and submission_id(3) == "s3"
+
+
+def test_times_are_rfc_3339_in_utc() -> None:
+    assert stamp(0.0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(1_700_000_000.5) == "2023-11-14T22:13:20.500Z"
+    assert rfc3339(None) is None
+
+
+def test_rate_is_over_the_window_only() -> None:
+    meter = RateMeter(0.0)
+    for second in range(100, 100 + RATE_WINDOW_S):
+        meter.add(float(second), 5)
+    assert meter.per_second(100.0 + RATE_WINDOW_S - 0.5) == 5.0
+    assert meter.per_second(1000.0) == 0.0
+
+
+def test_rate_soon_after_the_start_is_not_diluted() -> None:
+    meter = RateMeter(50.0)
+    meter.add(51.0, 30)
+    assert meter.per_second(52.0) == 15.0
+
+
+def test_percentiles_by_nearest_rank_over_the_last_values() -> None:
+    values = Percentiles()
+    assert values.read(50) == {}
+    for value in range(1, 101):
+        values.add(float(value))
+    assert values.read(50, 99) == {"p50": 51.0, "p99": 100.0}
+    for _ in range(SAMPLES_MAX):
+        values.add(7.0)
+    assert values.read(50, 99) == {"p50": 7.0, "p99": 7.0}
+
+
+def test_window_keeps_what_fits_and_gives_it_once() -> None:
+    window = Window(bytes_max=10)
+    window.offer(1, "a", b"12345")
+    window.offer(2, "b", b"123456")
+    window.offer(3, "c", b"12345")
+    assert window.bytes == 10
+    assert window.take(2) is None
+    assert window.take(1) == ("a", b"12345")
+    assert window.take(1) is None
+    assert window.bytes == 5
