@@ -71,13 +71,9 @@ def tick(board: Board) -> None:
     _forgive_own_pause(board)
     # Each worker once: whatever it sets anew is later.
     for key in list(board.timers.take_due(board.now)):
-        worker = board.workers[key]
-        worker.timer_at = math.inf
-        _check_silence(board, worker)
-        _check_leases(board, worker)
-        _check_progress(board, worker)
-        _check_pauses(board, worker)
-        board.touch(worker)
+        _check(board, board.workers[key])
+    # After the backoffs: a job may come back from one with its time in the queue used up.
+    sweep_jobs(board)
     _expire_queued(board)
 
 
@@ -117,6 +113,17 @@ def _forgive_own_pause(board: Board) -> None:
 
 
 # --- one worker --------------------------------------------------------------------------
+
+
+def _check(board: Board, worker: Worker) -> None:
+    # Nothing arms the timer before the last check, or it would be for what is being checked.
+    worker.timer_at = -math.inf
+    _check_silence(board, worker)
+    _check_leases(board, worker)
+    _check_progress(board, worker)
+    _check_pauses(board, worker)
+    worker.timer_at = math.inf
+    board.touch(worker)
 
 
 def _check_silence(board: Board, worker: Worker) -> None:
