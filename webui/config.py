@@ -46,7 +46,11 @@ class Limits:
     sse_clients: int = 4000
     sse_client_bytes: int = 2 * MIB
     sse_history_events: int = 8192
+    # Events are gathered for `sse_flush_s`, and longer while many listen: a flush
+    # costs a write per client.
     sse_flush_s: float = 0.1
+    sse_flush_per_client_s: float = 0.001
+    sse_flush_max_s: float = 1.0
     sse_heartbeat_s: float = 15.0
 
     fetch_bytes: int = 32 * MIB

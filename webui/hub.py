@@ -151,7 +151,12 @@ class Hub:
         self._gathered.extend(events)
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_later(self._limits.sse_flush_s, self._flush)
+            asyncio.get_running_loop().call_later(self._flush_s(), self._flush)
+
+    def _flush_s(self) -> float:
+        limits = self._limits
+        crowded_s = len(self._clients) * limits.sse_flush_per_client_s
+        return min(limits.sse_flush_max_s, max(limits.sse_flush_s, crowded_s))
 
     def _flush(self) -> None:
         self._flushing = False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -76,6 +77,7 @@ def run(config: Config) -> None:
     logs.configure(config.log_format, config.log_level)
     if config.die_with_parent:
         die_with_parent(os.getppid())
+    raise_file_limit()
     bound = bind(config.host, config.port)
     server = Server(
         bound,
@@ -115,6 +117,12 @@ def connect(config: Config) -> Connection:
         software="lookout-web",
     )
     return blocking.connect(config.core, config.token, hello)
+
+
+def raise_file_limit() -> None:
+    """Take as many open files as the system lets us: each event stream is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def bind(host: str, port: int) -> socket.socket:

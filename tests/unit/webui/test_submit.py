@@ -132,7 +132,10 @@ def test_a_wait_that_is_over_answers_202(client: httpx.Client, core: FakeCore) -
 
 
 def test_a_bad_image_fails_alone(client: httpx.Client) -> None:
-    files = [("image", ("good.jpg", picture(), "image/jpeg")), ("image", ("bad.jpg", b"hello"))]
+    files = [
+        ("image", ("good.jpg", picture(), "image/jpeg")),
+        ("image", ("bad.jpg", b"hello", "image/jpeg")),
+    ]
     answer = client.post("/api/v1/jobs?wait=10", files=files)
     good, bad = answer.json()["jobs"]
     assert (good["state"], bad["state"]) == ("succeeded", "failed")
