@@ -130,7 +130,12 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A job that recovery must put back into the queue."""
+    """A job that recovery must put back into the queue.
+
+    `attempts` counts what the audit has of attempts that failed and had begun
+    (`errored`; `expired` and `lost` with a start), `blamed` the workers of those
+    that were blamed on the job, oldest first.
+    """
 
     job: int
     size_bytes: int
@@ -162,11 +167,12 @@ class JobStore(Protocol):
         """All open jobs, oldest first, streamed: 10^6 of them in bounded memory."""
 
     def add(self, part: NewPart) -> Future[None]:
-        """Accept a part. Fails with EnvironmentFault `storage_full` / `storage_failed`
-        and then nothing of the part is kept."""
+        """Accept a part. Fails with EnvironmentFault `storage_full` / `storage_failed` /
+        `storage_busy` (too much waits for the disk), and then nothing of the part is kept."""
 
     def finish(self, end: JobEnd) -> Future[bool]:
-        """Write an outcome. False, and nothing written, if the job has one already."""
+        """Write an outcome. False, and nothing written, if the job has one already. While the
+        disk refuses it is kept and tried again; it fails only at closing."""
 
     def record(self, attempt: AttemptEnd) -> Future[None]:
         """Append to the audit of attempts."""
@@ -181,7 +187,8 @@ class JobStore(Protocol):
         """Make `last` the durable high-water mark of fencing tokens."""
 
     def image(self, job: int) -> tuple[JobRow, bytes]:
-        """The upload of a job. KeyError if there is none. Safe from any thread."""
+        """The upload of a job. KeyError if there is none, EnvironmentFault `image_corrupt` /
+        `image_lost` if the disk did not keep it. Safe from any thread."""
 
     def jobs(self, ids: Sequence[int]) -> list[JobRow]:
         """Rows by number, in the order asked, unknown ones left out."""

@@ -45,7 +45,7 @@ def migrations() -> list[Migration]:
 def connect_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes. Commits are durable when they return."""
     db = _connect(f"file:{_quoted(path)}?mode=rwc")
-    db.execute("PRAGMA journal_mode = WAL")
+    use_wal(db, path)
     # FULL syncs the write-ahead log at each commit; NORMAL would not.
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
@@ -54,6 +54,22 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_size_limit = 67108864")
     db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     return db
+
+
+def use_wal(db: sqlite3.Connection, path: Path) -> None:
+    """Switch to write-ahead logging, which readers beside the writer need.
+
+    Raises:
+        EnvironmentFault: `data_dir_unusable`; SQLite needs shared memory and locks for it.
+    """
+    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        db.close()
+        raise EnvironmentFault(
+            "data_dir_unusable",
+            f"the filesystem of {path} can't do what SQLite's write-ahead log needs (it stays in "
+            f"mode {mode!r}); give a directory on a local disk with --data DIR",
+        )
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

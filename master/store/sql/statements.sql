@@ -154,9 +154,11 @@ SELECT job, size_bytes, deadline_at FROM jobs INDEXED BY jobs_by_state
 WHERE state IS NULL AND job > ?1 ORDER BY job LIMIT ?2
 
 -- name: unfinished_attempts
+-- The attempts that count against a job: they failed, and had begun. One that was lost or
+-- taken back before it began is no fault of the job.
 SELECT job, worker, blamed FROM attempts
 WHERE job BETWEEN ?1 AND ?2
-  AND outcome <> 'released'
+  AND (outcome = 'errored' OR (outcome IN ('expired', 'lost') AND started_at IS NOT NULL))
   AND EXISTS (SELECT 1 FROM jobs WHERE jobs.job = attempts.job AND jobs.state IS NULL)
 ORDER BY job, token
 

@@ -172,12 +172,16 @@ class StoreContract:
         store.record(attempt(2, 3, worker="b", blamed=True))
         store.record(attempt(3, 2, Outcome.ERRORED))
         store.record(attempt(3, 4, Outcome.RELEASED))
+        store.record(attempt(3, 5, Outcome.EXPIRED))
+        store.record(attempt(3, 6, Outcome.EXPIRED, started_at=None))
+        store.record(attempt(1, 7, Outcome.LOST, started_at=None))
+        store.record(attempt(1, 8, Outcome.CANCELLED))
         store.finish(end(4))
         again = reopen(store)
         assert list(again.unfinished()) == [
             Unfinished(1, 1000, SECOND + 9, 0, ()),
             Unfinished(2, 1000, SECOND + 9, 2, ("a", "b")),
-            Unfinished(3, 1000, SECOND + 9, 1, ()),
+            Unfinished(3, 1000, SECOND + 9, 2, ()),
         ]
 
     def test_numbers_are_never_given_twice(

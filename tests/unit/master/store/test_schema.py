@@ -13,13 +13,19 @@ from master.store import open_store
 from master.store.base import KeyRow, Unfinished
 from master.store.check import problems
 from master.store.config import StoreConfig
-from master.store.schema import APPLICATION_ID, Migration, connect_writer, migrate, migrations
+from master.store.schema import (
+    APPLICATION_ID,
+    Migration,
+    connect_writer,
+    migrate,
+    migrations,
+    use_wal,
+)
 from tests.unit.master.store.make import SECOND, end, part
 from wire.errors import EnvironmentFault, LocalFault
 
 VERSION_1 = Path(__file__).with_name("version1.sql")
 SECOND_STEP = Migration(2, "002_colour.sql", "ALTER TABLE t ADD COLUMN colour TEXT")
-BROKEN_STEP = Migration(3, "003_broken.sql", "CREATE TABLE half (x); INSERT INTO nowhere VALUES 1")
 STEPS = [Migration(1, "001_t.sql", "CREATE TABLE t (x); INSERT INTO t VALUES (1)"), SECOND_STEP]
 
 
@@ -105,6 +111,14 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="another program") as refused:
         open_store(tmp_path)
     assert refused.value.code == "data_not_ours"
+
+
+def test_a_filesystem_without_locks_is_refused(tmp_path: Path) -> None:
+    """SQLite's dot-file locking stands for one: it has no write-ahead log either."""
+    connection = sqlite3.connect(f"file:{tmp_path}/jobs.db?vfs=unix-dotfile", uri=True)
+    with pytest.raises(EnvironmentFault, match="local disk") as refused:
+        use_wal(connection, tmp_path / "jobs.db")
+    assert refused.value.code == "data_dir_unusable"
 
 
 @pytest.mark.parametrize(

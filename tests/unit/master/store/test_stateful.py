@@ -29,6 +29,7 @@ CONFIG = StoreConfig(
     checkpoint_rows=40,
     wall=lambda: SECOND,
 )
+COUNTED = (Outcome.ERRORED, Outcome.EXPIRED, Outcome.LOST)
 SIZES = st.integers(0, 3000)
 
 
@@ -135,7 +136,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.reserve_tokens(token)
         row = attempt(job, token, outcome, worker=f"w{token}", blamed=blamed)
         self.store.record(row).result(DONE_S)
-        if job in self.jobs and outcome is not Outcome.RELEASED:
+        if job in self.jobs and outcome in COUNTED:
             self.jobs[job].tries += 1
             self.jobs[job].blamed += [f"w{token}"] if blamed else []
 
