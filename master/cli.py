@@ -39,12 +39,15 @@ def _up(options: argparse.Namespace) -> int:
 def _core(options: argparse.Namespace) -> int:
     # Imported here: `master status` must not wait for the whole core to load.
     from master.core.main import claim_store, run_core
+    from master.models.choice import Choice, in_force
     from master.models.resolve import resolve
 
     config = core_config(options)
     store = claim_store(config)
     try:
-        model = resolve(config.model, config.weights, offline=config.offline)
+        flags = Choice(config.model, config.weights)
+        choice = in_force(config.data_dir, config.given, flags)
+        model = resolve(choice.model, choice.weights, offline=config.offline)
         return run_core(config, store, model)
     finally:
         store.close()
@@ -53,6 +56,13 @@ def _core(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     address = options.core or f"unix:{socket_path(data_dir(options))}"
     return status.run(address, token_file(options), watch=options.watch, as_json=options.json)
+
+
+def _model(options: argparse.Namespace) -> int:
+    if options.model_command != "set":
+        return model_cli.run(options)
+    address = options.core or f"unix:{socket_path(data_dir(options))}"
+    return status.set_model(address, token_file(options), options.name, options.weights)
 
 
 def _token(options: argparse.Namespace) -> int:
@@ -65,5 +75,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "core": _core,
     "status": _status,
     "token": _token,
-    "model": model_cli.run,
+    "model": _model,
 }

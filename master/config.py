@@ -81,6 +81,11 @@ class CoreConfig:
             )
 
     @property
+    def given(self) -> tuple[str, str]:
+        """The model as the flags name it, to see whether they changed since the last start."""
+        return self.model, str(self.weights or "")
+
+    @property
     def web_address(self) -> str:
         """Where web processes connect: by default a socket file of the data directory."""
         return self.web or f"unix:{socket_path(self.data_dir)}"

@@ -35,8 +35,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_core(commands.add_parser("core", help="the core alone (what `up` starts)"))
     _add_status(commands.add_parser("status", help="show workers and jobs in the terminal"))
     _add_data_flags(commands.add_parser("token", help="print the join token; make one if needed"))
-    model_cli.add_parser(commands)
+    _add_model_set(model_cli.add_parser(commands))
     return parser
+
+
+def _add_model_set(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("set", help="move the running cluster to another model")
+    parser.add_argument("name", metavar="NAME", help="architecture, as for `master up --model`")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint of yours")
+    _add_data_flags(parser)
+    parser.add_argument("--core", metavar="ADDRESS", help="the core (its socket in --data)")
 
 
 def _add_up(parser: argparse.ArgumentParser) -> None:

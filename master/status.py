@@ -1,4 +1,4 @@
-"""`master status`: the cluster in the terminal."""
+"""`master status` and `master model set`: the running core, asked from the terminal."""
 
 from __future__ import annotations
 
@@ -15,21 +15,31 @@ from rich.table import Table
 from master.token import read_token
 from wire.blocking import BlockingConnection, connect
 from wire.errors import EnvironmentFault
-from wire.messages import GetModel, GetStats, GetWorkers, Hello, Message, Stats, Workers, WorkerView
+from wire.messages import (
+    GetModel,
+    GetStats,
+    GetWorkers,
+    Hello,
+    Message,
+    ModelView,
+    Refused,
+    SetModel,
+    Stats,
+    Workers,
+    WorkerView,
+)
 
 REFRESH_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
+# A download of weights may be part of it.
+MODEL_TIMEOUT_S = 900.0
 COLOURS = {"alive": "green", "suspect": "yellow", "dead": "red"}
 JOB_STATES = ("queued", "leased", "backoff", "succeeded", "failed", "cancelled")
 
 
 def run(address: str, token_file: Path, *, watch: bool, as_json: bool) -> int:
     """Show the cluster once, or again and again; the exit status."""
-    token = read_token(token_file)
-    hello = Hello(versions=[1], role="admin", name="master-status", incarnation=str(time.time_ns()))
-    connection = connect(
-        address, token, hello, connect_timeout_s=ANSWER_TIMEOUT_S, handshake_timeout_s=5.0
-    )
+    connection = _admin(address, token_file)
     try:
         if as_json:
             sys.stdout.write(json.dumps(_snapshot(connection), indent=2) + "\n")
@@ -42,6 +52,33 @@ def run(address: str, token_file: Path, *, watch: bool, as_json: bool) -> int:
     return 0
 
 
+def set_model(address: str, token_file: Path, name: str, weights: Path | None) -> int:
+    """Move the running cluster to another model; the exit status."""
+    file = str(weights.absolute()) if weights else None
+    connection = _admin(address, token_file)
+    try:
+        question = SetModel(request=1, model=name, weights=file)
+        answer = _ask(connection, question, MODEL_TIMEOUT_S)
+    finally:
+        connection.close()
+    assert isinstance(answer, ModelView)
+    sys.stdout.write(f"the cluster moves to {answer.card.id}, {len(answer.card.classes)} classes\n")
+    if answer.warning:
+        sys.stdout.write(f"{answer.warning}\n")
+    return 0
+
+
+def _admin(address: str, token_file: Path) -> BlockingConnection:
+    hello = Hello(versions=[1], role="admin", name="master-admin", incarnation=str(time.time_ns()))
+    return connect(
+        address,
+        read_token(token_file),
+        hello,
+        connect_timeout_s=ANSWER_TIMEOUT_S,
+        handshake_timeout_s=ANSWER_TIMEOUT_S,
+    )
+
+
 def _watch(connection: BlockingConnection) -> None:
     with Live(_picture(connection), auto_refresh=False, screen=False) as live:
         while True:
@@ -49,13 +86,17 @@ def _watch(connection: BlockingConnection) -> None:
             live.update(_picture(connection), refresh=True)
 
 
-def _ask(connection: BlockingConnection, message: Message) -> Message:
+def _ask(
+    connection: BlockingConnection, message: Message, timeout_s: float = ANSWER_TIMEOUT_S
+) -> Message:
     connection.send(message)
-    answer = connection.receive(ANSWER_TIMEOUT_S)
+    answer = connection.receive(timeout_s)
     if answer is None:
         raise EnvironmentFault(
-            "no_answer", f"the core gave no answer within {ANSWER_TIMEOUT_S:.0f} s; see its log"
+            "no_answer", f"the core gave no answer within {timeout_s:.0f} s; see its log"
         )
+    if isinstance(answer, Refused):
+        raise EnvironmentFault(answer.code, answer.message)
     return answer
 
 

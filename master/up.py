@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from dataclasses import dataclass
@@ -66,7 +67,9 @@ def web_child(config: UpConfig, http: str, core: str) -> Child:
 def worker_child(config: UpConfig, number: int, core_listen: str) -> Child:
     """One local worker."""
     name = f"{socket.gethostname()}-{number}"
-    arguments = ("--name", name, "--token-file", str(config.token_file))
+    # Workers that each take every core get in each other's way.
+    threads = max(1, len(os.sched_getaffinity(0)) // max(1, config.workers))
+    arguments = ("--name", name, "--token-file", str(config.token_file), "--threads", str(threads))
     logging_flags = ("--log-format", config.log_format, "--log-level", config.log_level)
     return Child(
         name=name,

@@ -117,6 +117,7 @@ _WEB_REQUESTS: tuple[MessageType, ...] = (
     m.GetWorkers,
     m.DrainWorker,
     m.GetModel,
+    m.SetModel,
     m.GetStats,
     m.GetMetrics,
     m.Subscribe,

@@ -526,6 +526,19 @@ class ModelView(Message, frozen=True, kw_only=True):
     ready_workers: int = 0
 
 
+class SetModel(Message, frozen=True, kw_only=True):
+    """Serve another model from now on, without losing a job. Answered by `ModelView`.
+
+    `model` and `weights` are what `master up --model --weights` takes. From a
+    web process `weights` is the name of a file in the folder `models` of the
+    data directory; from an admin any path on the master's machine.
+    """
+
+    request: Request
+    model: Name | None = None
+    weights: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
+
+
 class GetStats(Message, frozen=True, kw_only=True):
     """Counters and gauges of the core. Answered by `Stats`."""
 

@@ -38,6 +38,7 @@ from wire.messages import (
     Refused,
     RemoveJobs,
     RetryJobs,
+    SetModel,
     Shutdown,
     Stats,
     Submit,
@@ -81,6 +82,9 @@ class ClientHost(Protocol):
 
     def model(self, request: int) -> ModelView:
         """The card in force."""
+
+    async def set_model(self, message: SetModel, *, any_path: bool) -> ModelView:
+        """Move the cluster to another model."""
 
     def stats(self, request: int) -> Stats:
         """Counters and gauges."""
@@ -209,6 +213,10 @@ class ClientSession:
     async def _model(self, message: GetModel) -> Message:
         return self._host.model(message.request)
 
+    async def _set_model(self, message: SetModel) -> Message:
+        any_path = self._connection.hello.role == "admin"
+        return await self._host.set_model(message, any_path=any_path)
+
     async def _stats(self, message: GetStats) -> Message:
         return self._host.stats(message.request)
 
@@ -242,6 +250,7 @@ _ASKED: dict[type[Message], Callable[[ClientSession, Any], Awaitable[Message]]] 
     GetWorkers: ClientSession._workers,
     DrainWorker: ClientSession._drain_worker,
     GetModel: ClientSession._model,
+    SetModel: ClientSession._set_model,
     GetStats: ClientSession._stats,
     GetMetrics: ClientSession._metrics,
     Shutdown: ClientSession._shutdown,

@@ -6,19 +6,24 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from master.core.intake import Refusal
 from master.core.metrics import Reading as MetricsReading
 from master.core.names import job_id
 from master.core.waiters import Waiter
+from master.models.choice import Choice, remember
+from master.models.resolve import Resolved, resolve
 from master.scheduler import events as ev
 from master.states import TERMINAL, Admission, Liveness
 from master.store.base import JobRow
+from wire.errors import EnvironmentFault
 from wire.messages import (
     Message,
     ModelView,
     Refused,
+    SetModel,
     Stats,
     Submit,
     Submitted,
@@ -41,6 +46,7 @@ class Desk:
         self.reading = core.reading
         self.intake = core.intake
         self.hub = core.hub
+        self._swapping = asyncio.Lock()
 
     # --- waiting ------------------------------------------------
 
@@ -152,6 +158,23 @@ class Desk:
             ready_workers=self.ready_workers(),
         )
 
+    async def set_model(self, message: SetModel, *, any_path: bool) -> ModelView:
+        """Find the weights as at start, off the loop; then move the cluster."""
+        core = self._core
+        if self._swapping.locked():
+            raise Refusal("conflict", "another change of the model is under way", 5.0)
+        async with self._swapping:
+            weights = _weights_path(message.weights, core.config.data_dir, any_path=any_path)
+            choice = Choice(message.model, weights)
+            try:
+                model = await asyncio.to_thread(_find, choice, core.config.offline)
+            except EnvironmentFault as fault:
+                raise Refusal(fault.code, fault.reason) from fault
+            kept_in, given = core.config.data_dir, core.config.given
+            await asyncio.to_thread(remember, kept_in, given, choice)
+            core.swap_model(model)
+        return self.model(message.request)
+
     def ready_workers(self) -> int:
         """Workers that passed their warm-up, are alive and take work."""
         core = self._core
@@ -214,3 +237,23 @@ class Desk:
     def shut_down(self, reason: str) -> None:
         """Drain and exit."""
         self._core.shut_down(reason)
+
+
+def _find(choice: Choice, offline: bool) -> Resolved:
+    return resolve(choice.model, choice.weights, offline=offline)
+
+
+def _weights_path(name: str | None, data_dir: Path, *, any_path: bool) -> Path | None:
+    """Where a request's weights lie; over HTTP nothing but one folder can be named."""
+    if name is None:
+        return None
+    if any_path:
+        return Path(name)
+    folder = data_dir / "models"
+    if Path(name).name != name or name in (".", ".."):
+        raise Refusal(
+            "weights_not_allowed",
+            f"{name!r} is not the name of a file in {folder}; put the file there, or use "
+            "`master model set` on the master's machine",
+        )
+    return folder / name

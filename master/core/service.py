@@ -266,6 +266,17 @@ class Core:
         self.model = model
         self.weights.offer(WeightsFile(model.path, model.card))
 
+    def swap_model(self, model: Resolved) -> None:
+        """Move the cluster: workers load it and go on; what they hold ends under the old one."""
+        before = self.model.card.id
+        self.serve_model(model)
+        log.info(**fields("model_changed", change=f"{before}→{model.card.id}", source=model.source))
+        self.feed(ev.ModelChanged(model.card.id))
+        for session in self.roster.sessions.values():
+            session.send(Model(card=model.card))
+            self.worker_changed(session)
+        self.hub.publish("model", {"id": model.card.id})
+
     def fetch_weights(self, session: WorkerSession, request: FetchWeights) -> None:
         """Answer with a slice of the weights file."""
         self.weights.fetch(session, request)
