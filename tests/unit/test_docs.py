@@ -20,6 +20,7 @@ _INVOCATION = re.compile(
 )
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _HEADING = re.compile(r"^#+ `(?P<command>[a-z ]+?)[^a-z`]*`", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
 _EVERYWHERE = frozenset({"--help"})
 
 
@@ -128,6 +129,30 @@ def test_every_documented_command_and_flag_exists(program: str) -> None:
             assert path in known, f"the documents have a section on {' '.join(path)}"
             defined = re.findall(r"^\| `(--[a-z-]+)", body, re.MULTILINE)
             assert set(defined) <= known[path], path
+
+
+def broken_links(page: Path) -> list[str]:
+    """Relative links and pictures of a page that lead to no file."""
+    targets = _LINK.findall(page.read_text(encoding="utf-8"))
+    local = [t.partition("#")[0] for t in targets if not re.match(r"[a-z]+:|#|/", t)]
+    return [target for target in local if not (page.parent / target).exists()]
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [*documents(), REPOSITORY / "wire" / "PROTOCOL.md"]
+    assert {page.name: found for page in pages if (found := broken_links(page))} == {}
+
+
+def test_the_list_of_pages_is_whole() -> None:
+    listed = _LINK.findall((REPOSITORY / "docs" / "README.md").read_text(encoding="utf-8"))
+    pages = {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(listed) == set()
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[a](page.md#x) [b](gone.md) ![c](img/c.png) [d](https://example.org)")
+    assert broken_links(page) == ["gone.md", "img/c.png"]
 
 
 def test_the_checks_find_planted_faults() -> None:
