@@ -6,7 +6,7 @@ has all of them, but `webui.gateway` answers those in the event loop (`NATIVE`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -37,6 +37,15 @@ NATIVE = (
 )
 IMAGE_TYPES = frozenset({f"image/{kind}" for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff")})
 IDS_MAX = 10_000
+# Weights may have to be downloaded first.
+MODEL_CALL_S = 120.0
+
+
+class ModelBody(msgspec.Struct, frozen=True):
+    """The body that names a model."""
+
+    model: messages.Name | None = None
+    weights: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
 
 
 class IdsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,6 +226,19 @@ def get_model() -> Response:
     response = _json(views.model(reply))
     response.headers["Cache-Control"] = "private, no-cache"
     return _with_etag(response)
+
+
+@api.put("/model")
+def put_model() -> Response:
+    """Move the cluster to another model; answered when the master has found its weights."""
+    try:
+        body = msgspec.json.decode(request.data, type=ModelBody)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise Problem("bad_request", f'{fault}; send {{"model": "googlenet"}}') from None
+    if body.model is None and body.weights is None:
+        raise Problem("invalid_parameter", "name a `model`, `weights`, or both")
+    asked = messages.SetModel(request=0, model=body.model, weights=body.weights)
+    return _json(views.model(_app().core.call(asked, messages.ModelView, MODEL_CALL_S)))
 
 
 @api.get("/stats")

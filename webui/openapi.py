@@ -129,6 +129,13 @@ def _paths() -> Schema:
         },
         "/api/v1/model": {
             "get": _operation("What is served", _json("Model"), [406, 503], []),
+            "put": _operation(
+                "Move the cluster to another model",
+                _json("Model"),
+                [400, 403, 406, 409, 413, 422, 503],
+                [],
+                _model_body(),
+            ),
         },
         "/api/v1/stats": {
             "get": _operation("Counters and gauges", _json("Stats"), [406, 503], []),
@@ -271,6 +278,13 @@ def _operation(
     if body is not None:
         operation["requestBody"] = body
     return operation
+
+
+def _model_body() -> Schema:
+    name: Schema = {"type": ["string", "null"], "minLength": 1}
+    properties = {"model": {**name, "maxLength": 128}, "weights": {**name, "maxLength": 255}}
+    schema: Schema = {"type": "object", "properties": properties}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def _problem(status: int) -> Schema:

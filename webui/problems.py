@@ -27,6 +27,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_acceptable": (406, "None of the accepted media types can be produced"),
     "slow_body": (408, "The request body came too slowly"),
     "conflict": (409, "The state of the job or worker doesn't allow that"),
+    "key_in_use": (409, "A request with this Idempotency-Key is still being received"),
     "not_retryable": (409, "Only failed or cancelled jobs can be tried again"),
     "length_required": (411, "The length of the body must be said"),
     "image_too_large": (413, "An image is larger than allowed"),
@@ -41,20 +42,34 @@ CODES: dict[str, tuple[int, str]] = {
     "url_refused": (422, "The URL leads to an address that isn't allowed"),
     "url_not_an_image": (422, "The URL doesn't lead to an image"),
     "url_too_large": (422, "The URL leads to more bytes than allowed"),
+    "model_refused": (422, "The model can't be served"),
+    "weights_not_allowed": (422, "Weights can't be named like that over HTTP"),
     "no_thumbnail": (422, "No thumbnail can be made of this image"),
     "queue_full": (429, "The queue is full"),
     "internal_error": (500, "The server made a mistake"),
+    "image_corrupt": (500, "The master's disk has damaged the image"),
+    "image_lost": (500, "The master's disk has lost the image"),
     "url_unreachable": (502, "The URL couldn't be fetched"),
     "core_unavailable": (503, "The scheduler can't be reached"),
     "starting": (503, "The scheduler is starting"),
     "draining": (503, "The server is shutting down"),
     "not_ready": (503, "No worker is ready"),
     "busy": (503, "This web process is at one of its bounds"),
+    "storage_busy": (503, "The master's disk is behind"),
+    "storage_failed": (503, "The master's disk can't be written"),
     "url_timeout": (504, "The URL took too long"),
     "storage_full": (507, "The disk of the master is full"),
 }
 
-RETRY_AFTER_S = {"core_unavailable": 2.0, "starting": 2.0, "busy": 1.0, "queue_full": 1.0}
+RETRY_AFTER_S = {
+    "core_unavailable": 2.0,
+    "starting": 2.0,
+    "busy": 1.0,
+    "queue_full": 1.0,
+    "storage_busy": 1.0,
+    "storage_failed": 30.0,
+    "key_in_use": 1.0,
+}
 
 
 class Problem(LookoutError):

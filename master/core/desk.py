@@ -103,7 +103,8 @@ class Desk:
             uploads.append(Upload(name=row.name, media_type=row.media_type, data=image))
             if sum(len(upload.data) for upload in uploads) > RETRY_BYTES_MAX:
                 raise Refusal(
-                    "too_many", f"these jobs have over {RETRY_BYTES_MAX} bytes; retry fewer at once"
+                    "too_many_images",
+                    f"these jobs have over {RETRY_BYTES_MAX} bytes; retry fewer at once",
                 )
         return uploads
 
@@ -169,7 +170,7 @@ class Desk:
             try:
                 model = await asyncio.to_thread(_find, choice, core.config.offline)
             except EnvironmentFault as fault:
-                raise Refusal(fault.code, fault.reason) from fault
+                raise Refusal("model_refused", fault.reason) from fault
             kept_in, given = core.config.data_dir, core.config.given
             await asyncio.to_thread(remember, kept_in, given, choice)
             core.swap_model(model)

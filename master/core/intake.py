@@ -151,7 +151,7 @@ class Intake:
                 raise Refusal("not_found", f"{message.submission} is not open on this connection")
             return upload
         if message.last and not message.images:
-            raise Refusal("no_images", "the submission has no images; send at least one")
+            raise Refusal("no_image", "the submission has no images; send at least one")
         known = self._store.key(message.key) if message.key is not None else None
         if known is not None and known.open:
             raise Refusal(

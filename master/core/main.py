@@ -27,6 +27,7 @@ from wire.messages import Hello, Message, Reject
 log = logging.getLogger("lookout.core")
 
 EXIT_FORCED = 1
+SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass(eq=False)
@@ -106,6 +107,9 @@ def claim_store(config: CoreConfig) -> JobStore:
 
 
 async def _serve(config: CoreConfig, store: JobStore, model: Resolved) -> int:
+    # The store's writer asks for the interpreter a dozen times per group commit. With the
+    # default of 5 ms a busy loop made it wait: 1,807 jobs/s against 3,580, 1 kB, 256 at once.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     core = Core(config, store, model)
     _handle_signals(core)
     await core.start()

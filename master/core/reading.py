@@ -148,5 +148,5 @@ class Reading:
         if cursor is None:
             return None
         if not cursor.isdecimal() or len(cursor) > 18:
-            raise Refusal("bad_cursor", f"{cursor!r} is not a cursor that this API gave")
+            raise Refusal("invalid_parameter", f"{cursor!r} is not a cursor that this API gave")
         return int(cursor)

@@ -102,7 +102,7 @@ def _hedge(board: Board) -> None:
             board.stragglers.forget(lease)
             continue
         worker = board.ranking.best(record.avoid, barred=lease.worker)
-        if worker is not None:
+        if worker is not None and worker.name not in record.avoid:
             board.stragglers.forget(lease)
             _lease(board, record, worker, hedge=True)
 

@@ -370,6 +370,13 @@ class FakeCore:
             ready_workers=self.behaviour.workers,
         )
 
+    def _on_setmodel(self, message: messages.SetModel) -> messages.Message:
+        if message.model != "squeezenet1_1":
+            return messages.Refused(
+                request=message.request, code="model_refused", message=f"no {message.model}"
+            )
+        return self._on_getmodel(messages.GetModel(request=message.request))
+
     def _on_getstats(self, message: messages.GetStats) -> messages.Message:
         return self._stats(message.request)
 

@@ -57,3 +57,21 @@ def test_swap_to_what_is_not_there_changes_nothing(cluster: Callable[..., Cluste
     refused = lookout.run_master("model", "set", NEW, "--weights", "/nowhere.pth", *where)
     assert refused.returncode == 2 and "/nowhere.pth" in refused.stderr
     assert _model(lookout) == old and len(lookout.ready_workers()) == 1
+
+
+def test_swap_over_http_names_files_of_one_folder_only(cluster: Callable[..., Cluster]) -> None:
+    lookout = cluster(workers=1)
+    lookout.wait_ready()
+    models = lookout.data / "models"
+    models.mkdir()
+    default_weights(NEW, models)
+    with lookout.client() as http:
+        for name in ("../token", "/etc/hostname", ".."):
+            answer = http.put("/model", json={"model": NEW, "weights": name})
+            assert (answer.status_code, answer.json()["code"]) == (422, "weights_not_allowed")
+        wrong = http.put("/model", json={"model": "googlenet", "weights": f"{NEW}-random.pth"})
+        assert (wrong.status_code, wrong.json()["code"]) == (422, "model_refused"), wrong.text
+        swapped = http.put("/model", json={"model": NEW, "weights": f"{NEW}-random.pth"})
+        assert swapped.status_code == 200, swapped.text
+        assert swapped.json()["architecture"] == NEW
+    wait_until(lambda: [w["model"] for w in lookout.ready_workers()] == [_model(lookout)], 60)

@@ -101,7 +101,7 @@ def test_accepted_is_durable_and_told_to_the_scheduler(tmp_path: Path) -> None:
 def test_no_images_and_too_large_images_are_refused_with_the_limit(tmp_path: Path) -> None:
     async def scenario(desk: Desk) -> None:
         none = await desk.ask({}, _submit(0))
-        assert isinstance(none, Refused) and none.code == "no_images"
+        assert isinstance(none, Refused) and none.code == "no_image"
         large = await desk.ask({}, _submit(1))
         assert isinstance(large, Refused) and large.code == "image_too_large"
         assert "100" in large.message and "99" in large.message

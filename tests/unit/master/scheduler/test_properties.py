@@ -230,8 +230,3 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 TestScheduler: Any = SchedulerMachine.TestCase
 TestScheduler.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
-    max_examples=1500,
-    stateful_step_count=60,
-    deadline=None,
-    phases=[__import__("hypothesis").Phase.generate],
-)
