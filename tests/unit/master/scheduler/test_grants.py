@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+from master.scheduler import Scheduler
 from master.scheduler import effects as fx
 from master.scheduler import events as ev
 from master.states import JobState, Outcome
@@ -79,7 +82,7 @@ def test_without_tokens_nothing_is_granted_and_with_them_everything() -> None:
 
 def test_before_the_first_block_nothing_is_granted() -> None:
     rig = Rig()
-    rig.scheduler = type(rig.scheduler)(rig.config, rig.scheduler._board.rng)
+    rig.scheduler = Scheduler(rig.config, random.Random(1))
     rig.join("w1#1")
     assert not rig.accept(1)
 
