@@ -67,9 +67,9 @@ class Dispatch:
     def _read(self, effect: Grant, done: asyncio.Future[tuple[JobRow, bytes]]) -> None:
         wanted = (effect.job, effect.token) in self._reading
         self._reading.discard((effect.job, effect.token))
-        error = done.exception()
-        if not wanted or effect.worker not in self._sessions:
+        if done.cancelled() or not wanted or effect.worker not in self._sessions:
             return
+        error = done.exception()
         if error is None:
             row, image = done.result()
             self._send(effect, row.name, image)

@@ -22,22 +22,33 @@ from master.store import open_store
 from master.store.base import JobStore
 from wire.aio import Admission, Connection, Server, serve
 from wire.errors import PeerFault
-from wire.messages import Hello, Message, Reject
+from wire.messages import Hello, Message, Reject, Role
 
 log = logging.getLogger("lookout.core")
 
 EXIT_FORCED = 1
+WORKERS: frozenset[Role] = frozenset({"worker"})
+CLIENTS: frozenset[Role] = frozenset({"web", "admin"})
 SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass(eq=False)
-class Doors:
-    """The two listening sides: workers on TCP, web processes on their socket."""
+class Door:
+    """One listening side and who may come in there.
+
+    Workers have a door of their own: a machine that holds the join token may
+    bring work to an end, but not change the model or stop the master.
+    """
 
     core: Core
+    roles: frozenset[Role]
 
     def admit(self, hello: Hello, address: str) -> Admission | Reject:
         """Decide about a client that proved the token."""
+        if hello.role not in self.roles:
+            here = " and ".join(sorted(self.roles))
+            reason = f"{hello.role} connections are not taken here, only {here}"
+            return Reject(code="wrong_door", reason=reason)
         if hello.role == "worker":
             taken = self._name_taken(hello)
             if taken is not None:
@@ -113,13 +124,11 @@ async def _serve(config: CoreConfig, store: JobStore, model: Resolved) -> int:
     core = Core(config, store, model)
     _handle_signals(core)
     await core.start()
-    doors = Doors(core)
     servers: list[Server] = []
     try:
-        for address in (config.listen, config.web_address):
-            servers.append(
-                await serve(address, doors.opened, token=config.token, admit=doors.admit)
-            )
+        for address, roles in ((config.listen, WORKERS), (config.web_address, CLIENTS)):
+            door = Door(core, roles)
+            servers.append(await serve(address, door.opened, token=config.token, admit=door.admit))
         _announce(servers, model)
         await core.stopping.wait()
     finally:

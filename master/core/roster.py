@@ -50,7 +50,8 @@ class Roster:
     def remove(self, session: WorkerSession) -> None:
         """A worker left; it is shown as dead for a while. Call before the scheduler forgets it."""
         view = self.view(session)
-        if self.sessions.pop(session.key, None) is not None:
+        left = self.sessions.pop(session.key, None) is not None
+        if left and not self.named(session.name):
             gone = msgspec.structs.replace(
                 view, liveness="dead", ready=False, held=0, executing=0, rtt_ms=None
             )

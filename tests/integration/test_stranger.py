@@ -11,6 +11,9 @@ import pytest
 from tests.fakes.cluster import Cluster
 from tests.integration.load import upload
 from tests.shared import REPOSITORY, make_jpeg, wait_until
+from wire.blocking import connect
+from wire.errors import Rejected
+from wire.messages import VERSION, Hello
 
 pytestmark = pytest.mark.integration
 
@@ -49,3 +52,14 @@ def test_stranger_with_the_wrong_token_is_refused(cluster: Callable[..., Cluster
     assert lookout.core is not None
     wait_until(lambda: "bad_token" in lookout.core.log(), 5, "the refusal to be logged")
     assert lookout.core.alive
+
+
+def test_the_workers_door_takes_workers_only(cluster: Callable[..., Cluster]) -> None:
+    """A machine with the join token may bring work to an end, not command the master."""
+    lookout = cluster(workers=0, web=False)
+    for role in ("admin", "web"):
+        hello = Hello(versions=[VERSION], role=role, name="visitor", incarnation="1")
+        with pytest.raises(Rejected) as refusal:
+            connect(lookout.core_address, lookout.token, hello, connect_timeout_s=5)
+        assert refusal.value.code == "wrong_door"
+    assert lookout.core is not None and lookout.core.alive
