@@ -31,9 +31,11 @@ def heartbeat_seen(board: Board, event: HeartbeatSeen) -> None:
     _tell_liveness(board, worker, before, "it beats again")
     if event.progress != worker.progress:
         _progressed(board, worker, event.progress)
-    if not event.executing and worker.ghosts:
+    if not event.executing:
         worker.ghosts.clear()
-        board.ranking.update(worker)
+    if worker.leases:
+        worker.rate.age(board.now)
+    board.ranking.update(worker)
     board.watch(worker)
 
 

@@ -39,7 +39,7 @@ class SchedulerConfig:
     rate_memory_s: float = 10.0
     tail_factor: float = 1.25
     hedge_factor: float = 2.0
-    hedge_min_s: float = 1.0
+    hedge_min_s: float = 0.5
     # Tokens and memory.
     tokens_retry_s: float = 5.0
     tokens_remembered_max: int = 16

@@ -102,9 +102,18 @@ def _hedge(board: Board) -> None:
             board.stragglers.forget(lease)
             continue
         worker = board.ranking.best(record.avoid, barred=lease.worker)
-        if worker is not None and worker.name not in record.avoid:
+        if worker is not None and _hedge_helps(board, record, lease, worker):
             board.stragglers.forget(lease)
             _lease(board, record, worker, hedge=True)
+
+
+def _hedge_helps(board: Board, record: JobRecord, lease: Lease, worker: Worker) -> bool:
+    """Is the worker to end well before the straggler, the job new to it, nobody better near?"""
+    finish_s = (worker.used + 1) / worker.rate.per_s
+    left_s = lease.granted + lease.expected_s - board.now
+    if worker.name in record.avoid or 0 < left_s < board.config.hedge_factor * finish_s:
+        return False
+    return not board.ranking.worth_waiting(worker, 1, barred=board.workers[lease.worker])
 
 
 def may_hedge(record: JobRecord) -> bool:

@@ -1,11 +1,12 @@
 """Which leases have become stragglers, worth a second lease on an idle worker.
 
-A lease is a straggler when its age passes `factor` times what was to be
-expected when it was granted: the 95th percentile of the last leases'
-durations, or the time that its own place in the worker's slots explains,
-whichever is longer. A lease on a suspect worker is one at once. Tail
-tolerance by such hedged requests: Dean and Barroso, "The Tail at Scale",
-CACM 56(2), 2013. Leaves to `grants` whether there is anybody idle.
+A lease is a straggler when its age passes `factor` times the 95th percentile
+of the last leases' durations (while there are too few, times what its place in
+the worker's slots let expect). A lease on a suspect worker is one at once. Tail
+tolerance by such hedged requests: Dean and Barroso, "The Tail at Scale", CACM
+56(2), 2013; to prefer leases by their estimated time to end: Zaharia et al.,
+"Improving MapReduce Performance in Heterogeneous Environments", OSDI 2008.
+Leaves to `grants` whether there is anybody idle whom it helps to ask.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from master.scheduler.leases import Lease
 
 DURATIONS_KEPT: Final = 256
 DURATIONS_MIN: Final = 20
-"""Below so many the percentile says nothing and only a lease's own expectation counts."""
+"""Below so many the percentile says nothing, and a lease's own expectation counts."""
 QUANTILE: Final = 0.95
 REFRESH_EVERY: Final = 32
 
@@ -42,8 +43,7 @@ class Stragglers:
 
     def watch(self, lease: Lease) -> None:
         """A lease was granted that may be hedged."""
-        expected_s = max(self._usual_s, lease.expected_s)
-        wait_s = max(self._min_s, self._factor * expected_s)
+        wait_s = max(self._min_s, self._factor * (self._usual_s or lease.expected_s))
         self._watched.set(lease.token, lease.granted + wait_s)
 
     def forget(self, lease: Lease) -> None:

@@ -74,13 +74,20 @@ class Ranking:
             heapq.heappush(self._heap, entry)
         return found or second
 
-    def worth_waiting(self, worker: Worker, queued: int) -> bool:
-        """The tail rule: do the others finish everything well before this worker one job?"""
-        own_rate, own_used = worker.shares
-        others_per_s = self.rate_per_s - own_rate
-        if others_per_s <= 1e-6 * own_rate:
+    def worth_waiting(self, worker: Worker, queued: int, barred: Worker | None = None) -> bool:
+        """The tail rule: do the others finish everything well before this worker one job?
+
+        `barred` is not one of the others.
+        """
+        others_per_s, others_used = self.rate_per_s, self.used
+        for excluded in (worker, barred):
+            if excluded is not None:
+                others_per_s -= excluded.shares[0]
+                others_used -= excluded.shares[1]
+        # What rounding leaves of the sum is no worker.
+        if others_per_s <= 1e-9 * self.rate_per_s:
             return False
-        others_s = (queued + self.used - own_used) / others_per_s
+        others_s = (queued + others_used) / others_per_s
         return (worker.used + 1) / worker.rate.per_s > self._tail_factor * others_s
 
     def _share(self, worker: Worker, working: bool) -> None:

@@ -153,7 +153,7 @@ def test_a_configuration_that_contradicts_itself_is_refused(
         ({"window_beats": 5}, "window"),
         ({"deviation_min_beats": 0.0}, "deviation_min_beats"),
         ({"learning_silence_beats": 21.0}, "learning_silence_beats"),
-        ({"worst_factor": 0.9}, "worst_factor"),
+        ({"excess_factor": -1.0}, "excess_factor"),
         ({"revive_beats": 0}, "revive_beats"),
     ],
 )
