@@ -42,6 +42,9 @@ PURE: Final[Sequence[str]] = (
     "worker/events.py",
     "worker/leases.py",
     "worker/outbox.py",
+    "client/errors.py",
+    "client/job.py",
+    "client/retry.py",
 )
 
 # What a pure module may not import: clocks, files, sockets, processes, threads, logs, chance.

@@ -81,6 +81,7 @@ def _normal(name: str) -> str:
     ("package", "extras"),
     [
         ("wire", ("",)),
+        ("client", ("",)),
         ("master", ("", "master")),
         ("webui", ("", "master")),
         ("worker", ("", "worker")),
