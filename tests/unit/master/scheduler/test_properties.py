@@ -25,9 +25,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.rig = Rig(
             tokens=40,
             queue_ttl_s=500.0,
-            progress_timeout_s=20.0,
+            progress_timeout_s=4.0,
             attempt_timeout_s=90.0,
-            faults_in_a_row_max=3,
+            faults_in_a_row_max=2,
+            poison_deaths=2,
         )
         self.keys: dict[str, str] = {}
         self.incarnations: dict[str, int] = dict.fromkeys(NAMES, 0)
@@ -64,6 +65,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         recent = list(self.rig.ledger.grants.values())[-12:]
         return data.draw(st.sampled_from(recent))
 
+    def _live(self) -> list[fx.Grant]:
+        return [g for live in self.rig.ledger.live.values() for g in live.values()]
+
     def _sender(self, grant: fx.Grant) -> str | None:
         return self.keys.get(grant.worker.partition("#")[0])
 
@@ -80,7 +84,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(attempts=st.integers(0, 6), blames=st.integers(0, 2), dies=st.booleans())
     def recover(self, attempts: int, blames: int, dies: bool) -> None:
         deadline = self.rig.now + 3.0 if dies else None
-        self._do(ev.JobRecovered(self.next_job, attempts, ["w1"] * blames, deadline))
+        self._do(ev.JobRecovered(self.next_job, attempts, ["w1"] * min(blames, 1 + dies), deadline))
         self.accepted.add(self.next_job)
         self.next_job += 1
 
@@ -154,6 +158,41 @@ class SchedulerMachine(RuleBasedStateMachine):
         retryable = code == "engine_error"
         if sender is not None:
             self._do(ev.ResultArrived(sender, grant.job, grant.token, model, code, "x", retryable))
+
+    @precondition(lambda self: self._live())
+    @rule(data=st.data(), newest=st.booleans(), code=st.sampled_from([None, None, "engine_error"]))
+    def work(self, data: st.DataObject, newest: bool, code: str | None) -> None:
+        """An honest worker does what it was given."""
+        live = sorted(self._live(), key=lambda grant: grant.token)
+        grant = live[-1] if newest else data.draw(st.sampled_from(live))
+        self.rig.start(grant)
+        self._do(
+            ev.ResultArrived(
+                grant.worker, grant.job, grant.token, self.model, code, "x", retryable=bool(code)
+            )
+        )
+
+    @precondition(lambda self: self._live())
+    @rule(data=st.data())
+    def die_of_it(self, data: st.DataObject) -> None:
+        """The process dies while it executes."""
+        grant = data.draw(st.sampled_from(self._live()))
+        self.rig.start(grant)
+        self.keys.pop(grant.worker.partition("#")[0])
+        self._do(ev.WorkerGone(grant.worker, "killed"))
+
+    @precondition(lambda self: self._live())
+    @rule(data=st.data(), others_beat=st.booleans())
+    def hang(self, data: st.DataObject, others_beat: bool) -> None:
+        """The process beats, and stands still, while others may go on."""
+        grant = data.draw(st.sampled_from(self._live()))
+        self.rig.start(grant)
+        for _ in range(10):
+            self._advance(self.rig.now + 0.5)
+            for key in self.keys.values():
+                if key == grant.worker or others_beat:
+                    self.rig.progress[key] += key != grant.worker
+                    self._do(ev.HeartbeatSeen(key, self.rig.progress[key], 1, 1))
 
     @precondition(lambda self: self.keys)
     @rule(data=st.data(), job=st.integers(0, 40), token=st.integers(0, FIRST_TOKEN + 60))
