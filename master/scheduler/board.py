@@ -42,7 +42,9 @@ class Board:
         self.leases: dict[int, Lease] = {}
         self.workers: dict[str, Worker] = {}
         self.ranking = Ranking(config.tail_factor)
-        self.stragglers = Stragglers(config.hedge_factor, config.hedge_min_s)
+        self.stragglers = Stragglers(
+            config.hedge_factor, config.hedge_min_s, config.hedge_unknown_s
+        )
         self.tokens = TokenBlock(config.tokens_retry_s)
         self.timers: Deadlines[str] = Deadlines()
         self.model: str | None = None

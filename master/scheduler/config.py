@@ -40,6 +40,10 @@ class SchedulerConfig:
     tail_factor: float = 1.25
     hedge_factor: float = 2.0
     hedge_min_s: float = 0.5
+    hedge_unknown_s: float = 2.0
+    # Hedges granted never exceed this share of all grants, plus the burst.
+    hedge_share: float = 0.1
+    hedge_burst: float = 10.0
     # Tokens and memory.
     tokens_retry_s: float = 5.0
     tokens_remembered_max: int = 16

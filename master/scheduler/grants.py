@@ -93,10 +93,9 @@ def _lease(board: Board, record: JobRecord, worker: Worker, *, hedge: bool) -> L
 
 def _hedge(board: Board) -> None:
     """Nothing waits and somebody is idle: a second lease for each straggler."""
-    for token in board.stragglers.overdue(board.now):
-        if not len(board.ranking) or board.tokens.left <= 0:
+    for lease in board.stragglers.overdue(board.now):
+        if not len(board.ranking) or board.tokens.left <= 0 or not _in_budget(board):
             return
-        lease = board.leases[token]
         record = board.jobs.records[lease.job]
         if not may_hedge(record):
             board.stragglers.forget(lease)
@@ -105,6 +104,13 @@ def _hedge(board: Board) -> None:
         if worker is not None and _hedge_helps(board, record, lease, worker):
             board.stragglers.forget(lease)
             _lease(board, record, worker, hedge=True)
+
+
+def _in_budget(board: Board) -> bool:
+    """Extra load stays small, or a cluster that is slow for its load gets slower by hedging."""
+    config, counters = board.config, board.counters
+    allowed = config.hedge_burst + config.hedge_share * counters["granted"]
+    return counters["hedged"] + 1 <= allowed
 
 
 def _hedge_helps(board: Board, record: JobRecord, lease: Lease, worker: Worker) -> bool:

@@ -145,7 +145,7 @@ def _straggler(rig: Rig) -> tuple[fx.Grant, fx.Grant]:
     (first,) = grants(rig.accept(1))
     rig.start(first)
     rig.join("w2#1", slots=1)
-    (hedge,) = grants(rig.run_until(1.5, "w1#1", "w2#1"))
+    (hedge,) = grants(rig.run_until(2.5, "w1#1", "w2#1"))
     return first, hedge
 
 
@@ -162,7 +162,7 @@ def test_the_first_result_wins_and_the_other_is_waste() -> None:
     rig = Rig()
     first, hedge = _straggler(rig)
     rig.start(hedge)
-    effects = rig.succeed(hedge, at=1.6)
+    effects = rig.succeed(hedge, at=2.6)
     assert only(effects, fx.Finish).token == hedge.token
     assert only(effects, fx.Revoke).token == first.token
     outcomes = {end.token: end.outcome for end in of(effects, fx.AttemptEnded)}
@@ -193,6 +193,31 @@ def test_a_suspects_job_is_hedged_at_once() -> None:
     suspected = only(effects[: effects.index(grants(effects)[0])], fx.LivenessChanged)
     assert suspected.worker == "w1#1"
     assert grants(effects)[0].hedge
+
+
+def test_hedges_stay_within_their_budget() -> None:
+    rig = Rig(hedge_burst=2.0, hedge_share=0.01)
+    rig.join("w1#1", slots=8)
+    for grant in grants(rig.accept(*range(1, 9))):
+        rig.start(grant)
+    rig.join("w2#1", slots=8)
+    assert len(grants(rig.run_until(20.0, "w1#1", "w2#1"))) == 2
+
+
+def test_a_straggler_is_measured_by_the_usual_duration() -> None:
+    rig = Rig()
+    rig.join("w1#1", slots=1)
+    rig.join("w2#1", slots=1)
+    for job in range(1, 61):
+        (grant,) = grants(rig.accept(job))
+        rig.start(grant)
+        rig.run_until(rig.now + 1.0, "w1#1", "w2#1")
+        rig.succeed(grant)
+    began = rig.now
+    (slow,) = grants(rig.accept(100))
+    rig.start(slow)
+    assert not grants(rig.run_until(began + 1.9, "w1#1", "w2#1"))
+    assert grants(rig.run_until(began + 2.0, "w1#1", "w2#1"))[0].hedge
 
 
 def test_while_jobs_wait_nothing_is_hedged() -> None:

@@ -44,8 +44,7 @@ def test_the_work_is_done_nearly_as_soon_as_it_could_be(means_s: tuple[float, ..
     jobs = 400
     simulation = Simulation(Rig(), _workers(*means_s))
     makespan_s = simulation.run(jobs)
-    # The first jobs go out before anything was measured: a slow worker may hold one that long.
-    assert makespan_s <= 1.15 * _ideal_s(jobs, *means_s) + max(means_s)
+    assert makespan_s <= 1.15 * _ideal_s(jobs, *means_s) + 0.1
     assert {end.state for end in simulation.rig.ledger.finished.values()} == {JobState.SUCCEEDED}
 
 
@@ -55,8 +54,7 @@ def test_without_the_tail_rule_a_slow_worker_keeps_everybody_waiting() -> None:
     for tail_factor in (1.25, 1e9):
         rig = Rig(tail_factor=tail_factor, hedge_min_s=1e6)
         Simulation(rig, _workers(*means_s)).run(100)
-        rig_after = rig.now
-        results.append(rig_after)
+        results.append(rig.now)
     with_rule_s, without_s = results
     assert with_rule_s < 0.8 * without_s
 
