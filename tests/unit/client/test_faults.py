@@ -321,10 +321,20 @@ def test_a_held_answer_ends_at_the_deadline(server: Server) -> None:
     assert len(server.seen) == 1
 
 
-def test_patience_counts_from_the_first_fault_of_a_call_that_lay_idle(watch: Watch) -> None:
+def test_each_kind_of_silence_has_its_own_patience() -> None:
     call = Call("http://x", Limits(), Clock(), None, 0.0, lambda _: None)
     assert call.patience(Verdict.AGAIN)[1] == 10.0
     call.heard(Verdict.QUEUE)
     assert call.patience(Verdict.AGAIN)[1] == 120.0
     assert call.patience(Verdict.QUEUE)[1] == 3600.0
     assert call.moved_at < call.well_at
+
+
+def test_a_call_that_nobody_read_from_has_lost_no_patience(server: Server, watch: Watch) -> None:
+    ended = threading.Event()
+    with Lookout(server.url, clock=watch.clock, limits=Limits(window=1)) as lookout:
+        results = lookout.classify([IMAGE] * 2, concurrency=1, on_result=lambda _: ended.set())
+        assert ended.wait(10)
+        watch.now_s += 10_000
+        server.plan.extend([acts.drop] * 3)
+        assert [outcome.tries for outcome in results] == [1, 4]
