@@ -45,6 +45,8 @@ INBOUND_MAX = 4096
 """Messages of the master that may wait for the agent; beyond it the socket isn't read."""
 EVENTS_AT_ONCE = 64
 LINGER_S = 1.0
+SIGNAL_LAG_S_MAX = 0.25
+"""A signal between the interpreter's last look and its wait wakes nobody; this bounds the wait."""
 _NAMES: dict[type, str] = {
     e.Unwell: "unwell",
     e.DrainAsked: "drain_asked",
@@ -117,9 +119,11 @@ class Service:
         self._events.put(item)
 
     def _next_events(self) -> list[e.Event]:
-        """Wait for one event, then take what else is there; `Tick` if its time came first."""
+        """Wait for one event, then take what else is there; `Tick` if none comes in time."""
         deadline_s = self._agent.next_deadline()
-        left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+        left_s = SIGNAL_LAG_S_MAX
+        if deadline_s is not None:
+            left_s = min(left_s, max(0.0, deadline_s - time.monotonic()))
         try:
             events = [self._events.get(timeout=left_s)]
         except queue.Empty:
