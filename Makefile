@@ -45,7 +45,7 @@ format: $(VENV)/.installed-lint ## put the source into its format, and fix what 
 	$(BIN) -m ruff format .
 
 bench: $(VENV)/.installed-test ## measure images/s, latency and the core alone on this machine
-	$(BIN) -m tests.bench.service_bench $(ARGS)
+	$(BIN) -m tests.bench $(ARGS)
 
 clean: ## remove the environment and every cache and build output
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
