@@ -12,6 +12,7 @@ from typing import Self
 
 from client.config import CONCURRENCY, CONCURRENCY_MAX, Clock, Limits
 from client.errors import BadInput, ClientError
+from client.job import Job
 from client.journey import Call, Journey, Retry
 from client.run import Outcome, Run
 from client.sources import Data, File, ImageLike, Source, Unlisted, Url, sources
@@ -20,7 +21,7 @@ from client.transport import Transport, base_url
 _ONE = (str, os.PathLike, bytes, File, Url, Data, Unlisted)
 
 
-def _nothing(_: Retry) -> None:
+def _nothing(_: object) -> None:
     pass
 
 
@@ -62,6 +63,7 @@ class AsyncLookout:
         in_order: bool = False,
         on_result: Callable[[Outcome], object] | None = None,
         on_retry: Callable[[Retry], object] | None = None,
+        on_wait: Callable[[Job], object] | None = None,
     ) -> Run:
         """Classify images; their outcomes, as they come or (`in_order`) as they were given.
 
@@ -69,8 +71,8 @@ class AsyncLookout:
         its folders), an http or https URL (which the server fetches), bytes, or `Data`.
         It is read as the work goes on, from another thread. `deadline_s` is for the whole
         call, `concurrency` the number of images under way. `on_result` is told of each
-        outcome when the image has ended, `on_retry` of each try that will be repeated; both
-        in the event loop.
+        outcome when the image has ended, `on_retry` of each try that will be repeated,
+        `on_wait` of a job that has not ended within one wait; all in the event loop.
 
         Raises:
             BadInput: `concurrency` or `deadline_s` is outside its limits.
@@ -79,7 +81,15 @@ class AsyncLookout:
         many = [images] if isinstance(images, _ONE) else images
         now = self._clock.now()
         deadline = None if deadline_s is None else now + deadline_s
-        call = Call(self.url, self.limits, self._clock, deadline, now, on_retry or _nothing)
+        call = Call(
+            self.url,
+            self.limits,
+            self._clock,
+            deadline,
+            now,
+            on_retry=on_retry or _nothing,
+            on_wait=on_wait or _nothing,
+        )
         run = Run(
             sources(many, recursive=recursive),
             Carrier(call, self._transport, self.limits),

@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 
 from client.aio import AsyncLookout, check
 from client.config import CONCURRENCY, Clock, Limits
+from client.errors import BadInput
+from client.job import Job
 from client.journey import Retry
 from client.run import Outcome, Run
 from client.sources import ImageLike
@@ -62,11 +64,12 @@ class Lookout:
         in_order: bool = False,
         on_result: Callable[[Outcome], object] | None = None,
         on_retry: Callable[[Retry], object] | None = None,
+        on_wait: Callable[[Job], object] | None = None,
     ) -> Results:
         """Classify images; an iterator of their outcomes.
 
-        The arguments are those of `AsyncLookout.classify`. `on_result` and `on_retry` are
-        called from the client's own thread.
+        The arguments are those of `AsyncLookout.classify`. Callbacks are called from the
+        client's own thread.
 
         Raises:
             BadInput: `concurrency` or `deadline_s` is outside its limits.
@@ -81,6 +84,7 @@ class Lookout:
                 in_order=in_order,
                 on_result=on_result,
                 on_retry=on_retry,
+                on_wait=on_wait,
             )
         )
         return Results(self._portal, run)
@@ -147,6 +151,9 @@ class _Portal:
 
     def call(self, work: Coroutine[Any, Any, _T], timeout_s: float | None = None) -> _T:
         """Run it in the loop; its result or exception. An interrupt cancels it."""
+        if not self.alive:
+            work.close()
+            raise BadInput("this client is closed; make another Lookout")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_s)

@@ -63,7 +63,7 @@ class Command:
         images = list(_images(options))
         early: ClientError | None = None
         with Lookout(options.server, limits=options.limits) as lookout:
-            with Display(bar=not options.quiet) as display:
+            with Display(quiet=options.quiet) as display:
                 results = self._start(lookout, display, images)
                 try:
                     self._write(results, display)
@@ -83,6 +83,7 @@ class Command:
             in_order=options.in_order,
             on_result=lambda _: display.ended(),
             on_retry=display.retry,
+            on_wait=display.wait,
         )
         self._stop_on_interrupt(results)
         return results

@@ -24,11 +24,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from client.job import Job
 from client.journey import Retry
 from client.output import printable
 from client.sources import walk
 
-_REASON_CHARS = 60
+_TEXT_CHARS = 60
 
 
 class Rate(ProgressColumn):
@@ -43,10 +44,12 @@ class Rate(ProgressColumn):
 class Display:
     """Rows and progress of one run; a context manager. Any thread may tell it of progress."""
 
-    def __init__(self, *, bar: bool) -> None:
+    def __init__(self, *, quiet: bool) -> None:
         self._progress: Progress | None = None
-        self._seen = threading.Event()
-        if bar and sys.stderr.isatty():
+        self._quiet = quiet
+        self._told: set[str] = set()
+        self._over = threading.Event()
+        if not quiet and sys.stderr.isatty():
             # One console for bar and rows where both are on the terminal: it moves the bar.
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -68,7 +71,7 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._seen.set()
+        self._over.set()
         if self._progress is not None:
             self._progress.stop()
 
@@ -92,10 +95,12 @@ class Display:
             self._progress.update(self._task, advance=1, description="classifying")
 
     def retry(self, retry: Retry) -> None:
-        """A try failed; the bar says why nothing moves."""
-        if self._progress is not None:
-            reason = printable(retry.reason)[:_REASON_CHARS]
-            self._progress.update(self._task, description=f"waiting: {reason}")
+        """A try failed: say why nothing moves."""
+        self._tell("retry", f"{retry.reason}; trying again")
+
+    def wait(self, job: Job) -> None:
+        """A job takes longer than a request waits: say what to look at."""
+        self._tell("wait", f"{job.id} is {job.state} and goes on waiting; is a worker ready?")
 
     def count(self, named: int, folders: Iterable[Path], *, recursive: bool) -> None:
         """Find out how many images there are while they are being sent: a second walk."""
@@ -104,12 +109,21 @@ class Display:
         arguments = (named, list(folders), recursive)
         threading.Thread(target=self._count, args=arguments, daemon=True).start()
 
+    def _tell(self, kind: str, text: str) -> None:
+        """In the bar, where it stands until something moves; else on stderr, once a kind."""
+        if self._progress is not None:
+            shown = printable(text)[:_TEXT_CHARS]
+            self._progress.update(self._task, description=shown)
+        elif not self._quiet and kind not in self._told:
+            self._told.add(kind)
+            sys.stderr.write(f"classify: {printable(text)}\n")
+
     def _count(self, named: int, folders: list[Path], recursive: bool) -> None:
         total = named
         for folder in folders:
             for _ in walk(folder, recursive=recursive):
                 total += 1
-                if self._seen.is_set():
+                if self._over.is_set():
                     return
         if self._progress is not None:
             self._progress.update(self._task, total=total)

@@ -41,6 +41,7 @@ class Call:
     deadline: float | None
     started_at: float
     on_retry: Callable[[Retry], object]
+    on_wait: Callable[[Job], object]
     met: bool = False
     well_at: float = -math.inf
     moved_at: float = -math.inf
@@ -110,6 +111,7 @@ class Journey:
         job = self.job = await self._submit(upload)
         del upload  # the server has the bytes now; none are held while the job waits
         while not job.ended:
+            self._call.on_wait(job)
             job = self.job = await self._follow(job.id)
         if job.state == "succeeded" and job.result is not None:
             return job

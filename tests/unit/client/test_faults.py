@@ -322,7 +322,7 @@ def test_a_held_answer_ends_at_the_deadline(server: Server) -> None:
 
 
 def test_each_kind_of_silence_has_its_own_patience() -> None:
-    call = Call("http://x", Limits(), Clock(), None, 0.0, lambda _: None)
+    call = Call("http://x", Limits(), Clock(), None, 0.0, print, print)
     assert call.patience(Verdict.AGAIN)[1] == 10.0
     call.heard(Verdict.QUEUE)
     assert call.patience(Verdict.AGAIN)[1] == 120.0
