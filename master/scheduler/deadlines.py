@@ -25,6 +25,9 @@ class Deadlines(Generic[K]):
     def __len__(self) -> int:
         return len(self._due)
 
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._due)
+
     def get(self, key: K) -> float | None:
         """When the key is due; None if it isn't here."""
         return self._due.get(key)

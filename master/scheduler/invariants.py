@@ -63,6 +63,8 @@ def _check_queue(board: Board) -> None:
     _demand(queued == sorted(set(queued)), "the queue is out of order")
     _demand(len(queued) == jobs.queued, f"the queue counts {jobs.queued}, has {len(queued)}")
     _demand(jobs.head() == (queued[0] if queued else None), "the head of the queue")
+    gone = [job for job in jobs.deadlines if jobs.state(job) is None]
+    _demand(not gone, f"jobs {gone} are over and have deadlines")
     states = Counter(record.state for record in jobs.records.values())
     _demand(states[JobState.LEASED] == jobs.leased, "the count of leased jobs")
     _demand(states[JobState.BACKOFF] == len(jobs.backoffs), "the count of jobs in backoff")

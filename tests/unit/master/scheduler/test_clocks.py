@@ -240,6 +240,14 @@ def test_a_deadline_ends_a_job_in_every_state() -> None:
     assert rig.counter("deadline_exceeded") == 3
 
 
+def test_a_job_that_is_over_leaves_no_deadline_behind() -> None:
+    rig = Rig()
+    rig.join("w1#1")
+    (grant,) = grants(rig.accept(1, deadline=5.0))
+    rig.succeed(grant)
+    assert not of(rig.run_until(6.0, "w1#1"), fx.Finish)
+
+
 def test_a_grant_says_what_is_left_of_the_deadline() -> None:
     rig = Rig()
     rig.accept(1, deadline=5.0)
@@ -254,6 +262,16 @@ def test_a_job_whose_deadline_passed_is_never_granted() -> None:
     effects = rig.join("w1#1")
     assert not grants(effects)
     assert only(effects, fx.Finish).error_code == "deadline_exceeded"
+
+
+def test_a_backoff_gives_no_second_life_in_the_queue() -> None:
+    rig = Rig(queue_ttl_s=10.0, backoff_base_s=5.0, backoff_cap_s=5.0)
+    rig.join("w1#1")
+    (grant,) = grants(rig.accept(1))
+    rig.fail(grant, "engine_error", at=9.9, retryable=True)
+    rig.do(ev.WorkerUnready("w1#1"))
+    end = only(rig.run_until(15.0, "w1#1"), fx.Finish)
+    assert (end.error_code, end.attempts) == ("deadline_exceeded", 1)
 
 
 def test_nobody_waits_in_the_queue_for_ever() -> None:

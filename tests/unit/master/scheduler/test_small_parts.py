@@ -111,6 +111,16 @@ def test_idle_time_does_not_count_and_a_slow_job_does() -> None:
     assert rate.per_s == pytest.approx(1 / 40, rel=0.1)
 
 
+def test_a_worker_that_answers_nothing_looks_slower_and_recovers() -> None:
+    rate = Rate(prior_per_s=20.0, memory_s=10.0)
+    rate.begin(0.0)
+    rate.age(3.0)
+    assert rate.per_s == pytest.approx(1 / 3, rel=0.15)
+    for number in range(31, 131):
+        rate.complete(number * 0.1)
+    assert rate.per_s > 5.0
+
+
 # --- backoff -----------------------------------------------------------------------------
 
 
