@@ -40,11 +40,9 @@ def test_kill_nine_under_load(cluster: Callable[..., Cluster]) -> None:
     lost = [row for row in rows if row["outcome"] == "lost"]
     assert lost, "the killed worker held nothing: the test proves nothing"
     for row in lost:
-        later = min(
-            r["granted_at"]
-            for r in rows
-            if r["job"] == row["job"] and r is not row and r["token"] > row["token"]
-        )
+        # Another lease of the job: one given afterwards, or a hedge that was live already.
+        others = [r for r in rows if r["job"] == row["job"] and r["ended_at"] > row["ended_at"]]
+        later = min(other["granted_at"] for other in others)
         assert later - row["ended_at"] <= REASSIGN_S_MAX, (row, later)
 
 
@@ -56,7 +54,7 @@ def test_stopped_worker_is_fenced_and_works_again(cluster: Callable[..., Cluster
     thread = load.start()
     load.wait_finished(40, timeout_s=60)
     lookout.workers["w1"].sigstop()
-    wait_until(lambda: len(lookout.ready_workers()) == 1, 10, "w1 to be suspected")
+    wait_until(lambda: len(lookout.ready_workers()) == 1, 15, "w1 to be suspected")
     thread.join()
     assert not load.errors, load.errors[:3]
     assert {job["state"] for job in load.finished.values()} == {"succeeded"}
