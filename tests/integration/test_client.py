@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from client import AsyncLookout, Limits, Lookout, Outcome
@@ -21,6 +22,7 @@ from tests.shared import REPOSITORY, make_jpeg, wait_until
 
 pytestmark = pytest.mark.integration
 IMAGES = 200
+CONCURRENCY = 16
 SLOW = {"LOOKOUT_FAULTS": "delay-ms=40"}
 
 
@@ -53,9 +55,16 @@ def successes_by_job(lookout: Cluster) -> Counter[str]:
 
 
 def restart_web(lookout: Cluster) -> None:
-    """`kill -9` of the web process, and a new one on its port."""
+    """`kill -9` of the web and of the process that serves for it; a new one on its port.
+
+    The one that serves would see its parent's death, and give its answers before it ends.
+    """
     assert lookout.web is not None
+    serving = psutil.Process(lookout.web.pid).children(recursive=True)
+    for process in serving:
+        process.kill()
     lookout.web.kill9()
+    psutil.wait_procs(serving, timeout=10)
     lookout.start_web()
 
 
@@ -83,7 +92,10 @@ def test_every_image_has_one_result_while_web_and_core_are_killed(
         # Answers are lost while they are waited for, which a wait of seconds makes certain.
         with Lookout(lookout.url, limits=Limits(wait_s=5.0)) as client:
             for outcome in client.classify(
-                folder, recursive=True, on_retry=lambda retry: reasons.append(retry.reason)
+                folder,
+                recursive=True,
+                concurrency=CONCURRENCY,
+                on_retry=lambda retry: reasons.append(retry.reason),
             ):
                 note(outcome)
 
@@ -104,8 +116,8 @@ def test_every_image_has_one_result_while_web_and_core_are_killed(
     assert len(jobs) == IMAGES
     assert jobs_in_table(lookout) == IMAGES
     assert max(successes_by_job(lookout).values()) == 1
-    assert reasons, "nothing was lost: the test did not test"
-    assert max(outcome.tries for outcome in outcomes) > 1
+    repeated = [outcome for outcome in outcomes if outcome.tries > 1]
+    assert len(repeated) >= CONCURRENCY / 2, (reasons, "hardly anything was lost: no test")
 
 
 def run_classify(
