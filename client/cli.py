@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         _say(str(error))
         return _status(error)
     except OSError as error:
+        _silence_stdout()
         _say(f"can't write the results: {error.strerror or error}")
         return EXIT_USAGE
 
@@ -169,5 +170,5 @@ def _set_encoding(options: Options) -> None:
 
 
 def _silence_stdout() -> None:
-    """Python flushes stdout at exit, and would complain of the broken pipe once more."""
+    """Python flushes stdout at exit, and would complain of a broken pipe or a full disk again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
