@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from tests.fakes.cluster import Cluster
 # prints what reproduces it elsewhere.
 hypothesis.settings.register_profile("lookout", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("lookout")
+
+# Users don't set it, and output that is never flushed looks fine with it.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 _FAILED = pytest.StashKey[bool]()
 

@@ -36,7 +36,8 @@ _PRIVATE_PREFIXES = ("LOOKOUT_",)
 class Cluster:
     """Core + web + `workers` workers in `tmp_path`; a context manager.
 
-    `whole` starts one `master up` instead of the pieces. `weights` None means
+    `whole` starts one `master up` instead of the pieces. `bundled` gives it no
+    weights and no network: it serves what ships with Lookout. `weights` None means
     the real ImageNet SqueezeNet where the shared data is, and random weights of
     the same architecture elsewhere.
     """
@@ -54,6 +55,7 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         web: bool = True,
         whole: bool = False,
+        bundled: bool = False,
     ) -> None:
         self.root = tmp_path
         self.data = tmp_path / "data"
@@ -72,6 +74,7 @@ class Cluster:
         self._extra_env = dict(env or {})
         self._with_web = web
         self._whole = whole
+        self._bundled = bundled
         self._socket_folder = tempfile.TemporaryDirectory(prefix="lookout-")
         self._mark = secrets.token_hex(8)
         self._stopped = False
@@ -279,7 +282,6 @@ class Cluster:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_PRIVATE_PREFIXES)}
         own = {
             "PYTHONPATH": str(REPOSITORY),
-            "PYTHONUNBUFFERED": "1",
             "HOME": str(self.root / "home"),
             "XDG_CACHE_HOME": str(self.root / "cache"),
             "XDG_DATA_HOME": str(self.root / "share"),
@@ -295,6 +297,8 @@ class Cluster:
 
     def model_args(self) -> list[str]:
         """Flags of the core that name the cluster's model and weights."""
+        if self._bundled:
+            return ["--offline"]
         if self._weights is None:
             self._weights = default_weights(self._model, self.root)
         return ["--model", self._model, "--weights", str(self._weights)]
