@@ -7,9 +7,12 @@ call works where another event loop runs already (a notebook).
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future, wait
 from typing import Any, Self, TypeVar
 
 from client.aio import AsyncLookout, check
@@ -23,6 +26,7 @@ from client.sources import ImageLike
 _T = TypeVar("_T")
 # Cancelling closes sockets; only a thread in a stuck file system takes longer.
 CLOSE_TIMEOUT_S = 5.0
+SIGNAL_CHECK_S = 0.25
 
 
 class Lookout:
@@ -136,6 +140,20 @@ async def _next(run: Run) -> Outcome | None:
     return await anext(run, None)
 
 
+def _result(future: Future[_T], timeout_s: float | None) -> _T:
+    """Wait in slices: a signal that comes just before a wait doesn't end the wait.
+
+    Python runs the handler once the main thread is back from the lock, so one long wait for
+    an answer that is late would hold back Ctrl-C as long.
+    """
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left_s = deadline - time.monotonic()
+        done, _ = wait([future], max(0.0, min(left_s, SIGNAL_CHECK_S)))
+        if done or left_s <= SIGNAL_CHECK_S:
+            return future.result(0)
+
+
 class _Portal:
     """An event loop in a daemon thread, and calls into it that wait for their result."""
 
@@ -156,7 +174,7 @@ class _Portal:
             raise BadInput("this client is closed; make another Lookout")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result(timeout_s)
+            return _result(future, timeout_s)
         except BaseException:
             future.cancel()
             raise
