@@ -1,4 +1,4 @@
-"""A machine without weights and without internet still recognises things, and says what it lacks."""
+"""Without weights and internet it still recognises things, and says what it lacks."""
 
 from __future__ import annotations
 
