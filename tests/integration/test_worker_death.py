@@ -24,7 +24,9 @@ def _counter(lookout: Cluster, name: str) -> int:
 
 
 def test_kill_nine_under_load(cluster: Callable[..., Cluster]) -> None:
-    lookout = cluster(workers=3)
+    # Slowed down, so that each worker holds leases at any moment, however fast the machine.
+    faults = {"LOOKOUT_FAULTS": "delay-ms=40"}
+    lookout = cluster(workers=3, worker_args=["--enable-fault-hooks"], env=faults)
     lookout.wait_ready()
     load = Load(lookout.url, _images(400), concurrency=32)
     thread = load.start()
