@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 IMAGENET100: Final = "data/imagenet100"
+CIFAR10_TEST: Final = "data/cifar10/test.tar"
 SQUEEZENET: Final = "weights/squeezenet1_1-imagenet-fp16.pth"
 FEATURES: Final = frozenset({"browser", "commands", "shared"})
 _POLL_S: Final = 0.02
