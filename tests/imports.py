@@ -45,6 +45,12 @@ PURE: Final[Sequence[str]] = (
     "client/errors.py",
     "client/job.py",
     "client/retry.py",
+    "netem/backend.py",
+    "netem/errors.py",
+    "netem/grammar.py",
+    "netem/limits.py",
+    "netem/spec.py",
+    "netem/units.py",
 )
 
 # What a pure module may not import: clocks, files, sockets, processes, threads, logs, chance.

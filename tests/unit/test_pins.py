@@ -85,6 +85,7 @@ def _normal(name: str) -> str:
         ("master", ("", "master")),
         ("webui", ("", "master")),
         ("worker", ("", "worker")),
+        ("netem", ("", "netem")),
     ],
 )
 def test_a_package_imports_only_what_its_extra_installs(
