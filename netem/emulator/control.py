@@ -1,0 +1,51 @@
+"""What the keeper of a lab says to its emulator, and the answers: one datagram each.
+
+The two share a socket pair, so that either sees at once that the other ended.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from netem.backend import LinkReading
+from netem.spec import Duplex
+
+MESSAGE_BYTES_MAX: Final = 128 * 1024
+"""Room for the readings of every host that a lab may have."""
+
+
+class PortConfig(msgspec.Struct, frozen=True):
+    """One TUN device that the emulator inherits."""
+
+    name: str
+    address: str
+    fd: int
+
+
+class Config(msgspec.Struct, frozen=True):
+    """All that an emulator is told at its start."""
+
+    control_fd: int
+    ports: tuple[PortConfig, ...]
+
+
+class Set(msgspec.Struct, frozen=True, tag=True):
+    """Give one port new LinkSpecs; answered with its `Readings`."""
+
+    port: str
+    duplex: Duplex
+
+
+class Observe(msgspec.Struct, frozen=True, tag=True):
+    """Ask for the `Readings` of all ports."""
+
+
+class Readings(msgspec.Struct, frozen=True):
+    """What holds and what passed, by port."""
+
+    ports: dict[str, LinkReading]
+
+
+Request = Set | Observe
