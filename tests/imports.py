@@ -55,6 +55,7 @@ PURE: Final[Sequence[str]] = (
     "netem/lab/topology.py",
     "netem/limits.py",
     "netem/spec.py",
+    "netem/timeline.py",
     "netem/units.py",
 )
 
