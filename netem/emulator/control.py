@@ -42,10 +42,18 @@ class Observe(msgspec.Struct, frozen=True, tag=True):
     """Ask for the `Readings` of all ports."""
 
 
-class Readings(msgspec.Struct, frozen=True):
-    """What holds and what passed, by port."""
+class PortReading(msgspec.Struct, frozen=True):
+    """What holds and what passed at one port; delays are means over the delivered packets."""
 
-    ports: dict[str, LinkReading]
+    link: LinkReading
+    egress_delay_ms: float | None
+    ingress_delay_ms: float | None
+
+
+class Readings(msgspec.Struct, frozen=True):
+    """All that were asked for, by port."""
+
+    ports: dict[str, PortReading]
 
 
 Request = Set | Observe

@@ -27,12 +27,12 @@ class Direction:
 
     __slots__ = (
         *("_bit_time_s", "_bytes", "_delivered", "_dice", "_dropped", "_last_s"),
-        *("_limit", "_number", "_plain", "_ready", "_waiting", "spec"),
+        *("_limit", "_number", "_plain", "_ready", "_waited_s", "_waiting", "spec"),
     )
 
     def __init__(self, spec: LinkSpec, seed: str) -> None:
         self._ready: list[bytes] = []
-        self._waiting: list[tuple[float, int, bytes]] = []
+        self._waiting: list[tuple[float, int, float, bytes]] = []
         self._last_s = 0.0
         self._number = 0
         self.change(spec, seed)
@@ -47,6 +47,7 @@ class Direction:
             spec.mean_loss or spec.delay_ms or spec.duplicate or spec.corrupt or spec.rate_bps
         )
         self._delivered = self._bytes = self._dropped = 0
+        self._waited_s = 0.0
 
     @property
     def next_due_s(self) -> float:
@@ -59,6 +60,10 @@ class Direction:
         """What happened since the LinkSpec took hold."""
         waiting = len(self._waiting) + len(self._ready)
         return Counters(self._delivered, self._bytes, self._dropped, waiting)
+
+    def mean_delay_ms(self) -> float | None:
+        """How long the delivered packets really waited here; None before the first."""
+        return self._waited_s * 1e3 / self._delivered if self._delivered else None
 
     def offer(self, now_s: float, packet: bytes) -> None:
         """A packet enters the direction."""
@@ -84,7 +89,9 @@ class Direction:
         waiting = self._waiting
         leaving, self._ready = self._ready, []
         while waiting and waiting[0][0] <= now_s:
-            leaving.append(heappop(waiting)[2])
+            _, _, arrival_s, packet = heappop(waiting)
+            self._waited_s += now_s - arrival_s
+            leaving.append(packet)
         self._delivered += len(leaving)
         self._bytes += sum(map(len, leaving))
         return leaving
@@ -99,7 +106,7 @@ class Direction:
         departure_s = self._departure_s(now_s, len(packet))
         # The number keeps packets with the same departure in the order of their arrival.
         self._number += 1
-        heappush(waiting, (departure_s, self._number, packet))
+        heappush(waiting, (departure_s, self._number, now_s, packet))
 
     def _departure_s(self, now_s: float, packet_bytes: int) -> float:
         dice = self._dice

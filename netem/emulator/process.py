@@ -18,7 +18,15 @@ from typing import Final
 
 import msgspec
 
-from netem.emulator.control import MESSAGE_BYTES_MAX, Config, Observe, Readings, Request, Set
+from netem.emulator.control import (
+    MESSAGE_BYTES_MAX,
+    Config,
+    Observe,
+    PortReading,
+    Readings,
+    Request,
+    Set,
+)
 from netem.emulator.switch import Port, Switch
 from netem.spec import Duplex
 
@@ -78,7 +86,7 @@ class Emulator:
         if isinstance(request, Set):
             self._switch.ports[request.port].change(request.duplex, _chance())
         readings = {
-            name: port.reading()
+            name: _reading(port)
             for name, port in self._switch.ports.items()
             if isinstance(request, Observe) or name == request.port
         }
@@ -96,6 +104,10 @@ def run(config: Config) -> None:
         os.set_blocking(fd, False)
     with socket.socket(fileno=config.control_fd) as control:
         Emulator(Switch(ports), devices, control).run()
+
+
+def _reading(port: Port) -> PortReading:
+    return PortReading(port.reading(), port.egress.mean_delay_ms(), port.ingress.mean_delay_ms())
 
 
 def _chance() -> str:

@@ -45,7 +45,7 @@ from netem.lab.messages import (
     State,
 )
 from netem.lab.namespaces import Place
-from netem.lab.topology import TTL_MAX_S, hosts_file
+from netem.lab.topology import TTL_MAX_S, Host, hosts_file
 from netem.spec import CUT, Duplex
 
 REQUEST_TIMEOUT_S: Final = 5.0
@@ -66,9 +66,10 @@ class Keeper:
         self._cut: set[str] = set()
         self._in_own = _be_where_root_can(order.topology.name)
         self._home, self._places = _make_places(order, self._path)
+        self._since_s: dict[str, float] = {}
         self._links: Links = UserspaceLinks(self._topology, self._places, self._home)
         for host in self._topology.hosts:
-            self._links.apply(host, host.link)
+            self._apply(host, host.link)
 
     def record(self) -> Record:
         """What to write into the lab's folder."""
@@ -152,20 +153,32 @@ class Keeper:
             wanted, is_cut = request.link, host.name in self._cut
         else:
             wanted, is_cut = self._requested[host.name], isinstance(request, Cut)
-        self._links.apply(host, Duplex.both(CUT) if is_cut else wanted)
-        done = Done(time.monotonic())
+        done = self._apply(host, Duplex.both(CUT) if is_cut else wanted)
         self._requested[host.name] = wanted
         (self._cut.add if is_cut else self._cut.discard)(host.name)
         log.info("lab %s: %s", self._topology.name, request)
         return done
 
+    def _apply(self, host: Host, link: Duplex) -> Done:
+        self._links.apply(host, link)
+        done = Done(time.monotonic())
+        self._since_s[host.name] = done.at_s
+        return done
+
     def _state(self) -> State:
-        readings = self._links.observe()
+        readings, now_s = self._links.observe(), time.monotonic()
         links = {
-            name: LinkState(self._requested[name], name in self._cut, reading)
+            name: LinkState(
+                requested=self._requested[name],
+                is_cut=name in self._cut,
+                reading=reading.link,
+                egress_delay_ms=reading.egress_delay_ms,
+                ingress_delay_ms=reading.ingress_delay_ms,
+                held_s=now_s - self._since_s[name],
+            )
             for name, reading in readings.items()
         }
-        return State(links, self._deadline_s - time.monotonic())
+        return State(links, self._deadline_s - now_s)
 
 
 def main(order: Order) -> int:

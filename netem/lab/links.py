@@ -16,9 +16,9 @@ from typing import Final, Protocol
 import msgspec
 from pyroute2 import IPRoute
 
-from netem.backend import LinkReading
 from netem.emulator import control
-from netem.errors import NetemError
+from netem.emulator.control import PortReading
+from netem.errors import Mismatch, NetemError
 from netem.lab.namespaces import Place
 from netem.lab.topology import PREFIX_BITS, Host, Topology
 from netem.lab.tun import open_tun
@@ -39,7 +39,7 @@ class Links(Protocol):
         """A process without which no link works; None if the kernel does it all."""
         ...
 
-    def apply(self, host: Host, link: Duplex) -> LinkReading:
+    def apply(self, host: Host, link: Duplex) -> None:
         """Make one link as requested.
 
         Raises:
@@ -47,8 +47,8 @@ class Links(Protocol):
         """
         ...
 
-    def observe(self) -> Mapping[str, LinkReading]:
-        """What holds and what passed, by host."""
+    def observe(self) -> Mapping[str, PortReading]:
+        """What holds and what passed, by host; without delays where nobody measures them."""
         ...
 
     def close(self) -> None:
@@ -70,13 +70,15 @@ class UserspaceLinks:
             ports.append(control.PortConfig(host.name, host.address, fd))
         self._socket, self.watched = _start_emulator(ports)
 
-    def apply(self, host: Host, link: Duplex) -> LinkReading:
+    def apply(self, host: Host, link: Duplex) -> None:
         """As `Links.apply`."""
         with self._places[host.name].inside(self._home):
             set_mtu(link)
-        return self._ask(control.Set(host.name, link))[host.name]
+        held = self._ask(control.Set(host.name, link))[host.name].link.duplex
+        if held != link:
+            raise Mismatch(f"link of {host.name}", str(link), str(held))
 
-    def observe(self) -> Mapping[str, LinkReading]:
+    def observe(self) -> Mapping[str, PortReading]:
         """As `Links.observe`."""
         return self._ask(control.Observe())
 
@@ -85,7 +87,7 @@ class UserspaceLinks:
         self._socket.close()
         self.watched.wait(EMULATOR_TIMEOUT_S)
 
-    def _ask(self, request: control.Request) -> dict[str, LinkReading]:
+    def _ask(self, request: control.Request) -> dict[str, PortReading]:
         try:
             self._socket.send(msgspec.json.encode(request))
             answer = self._socket.recv(control.MESSAGE_BYTES_MAX)

@@ -86,11 +86,18 @@ Request = Observe | Change | Cut | Heal | Renew | Down
 
 
 class LinkState(msgspec.Struct, frozen=True):
-    """One host's link: what was asked for, and what there is. Both as this host sees it."""
+    """One host's link: what was asked for, and what there is. Both as this host sees it.
+
+    `held_s` is for how long it has been like this, and what the counters and the
+    mean delays are over. A backend that can't see delays gives None.
+    """
 
     requested: Duplex
     is_cut: bool
     reading: LinkReading
+    egress_delay_ms: float | None
+    ingress_delay_ms: float | None
+    held_s: float
 
 
 class State(msgspec.Struct, frozen=True, tag=True):
