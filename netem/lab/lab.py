@@ -17,7 +17,8 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -169,6 +170,28 @@ class Lab:
             f"{processes.MARK}={self.record.lab_id}",
             *argv,
         ]
+
+    @contextmanager
+    def forward(self, host: str, port: int, local_port: int = 0) -> Iterator[int]:
+        """While the block runs, 127.0.0.1 at the port given is `port` of a host.
+
+        Connections go straight into the host, past its link. A free local port is
+        taken unless one is named. The service in the host must listen on its
+        loopback or on every address.
+
+        Raises:
+            BadSpec: there is no such host.
+            OSError: the local port is taken.
+        """
+        with socket.create_server(("127.0.0.1", local_port)) as listener:
+            taken: int = listener.getsockname()[1]
+            argv = [sys.executable, "-m", "netem.lab.relay", str(listener.fileno()), str(port)]
+            relay = subprocess.Popen(self.command(host, argv), pass_fds=[listener.fileno()])
+        try:
+            yield taken
+        finally:
+            relay.terminate()
+            relay.wait()
 
     def pids(self) -> list[int]:
         """Ids of the processes that run in the hosts now."""

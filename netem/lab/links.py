@@ -62,6 +62,7 @@ class UserspaceLinks:
     def __init__(self, topology: Topology, places: Mapping[str, Place], home: Place) -> None:
         self._places = places
         self._home = home
+        self._mtu_bytes = dict.fromkeys(places, MTU_BYTES)
         ports = []
         for host in topology.hosts:
             with places[host.name].inside(home):
@@ -72,8 +73,7 @@ class UserspaceLinks:
 
     def apply(self, host: Host, link: Duplex) -> None:
         """As `Links.apply`."""
-        with self._places[host.name].inside(self._home):
-            set_mtu(link)
+        self._set_mtu(host.name, link)
         held = self._ask(control.Set(host.name, link))[host.name].link.duplex
         if held != link:
             raise Mismatch(f"link of {host.name}", str(link), str(held))
@@ -86,6 +86,14 @@ class UserspaceLinks:
         """The emulator ends when its socket closes."""
         self._socket.close()
         self.watched.wait(EMULATOR_TIMEOUT_S)
+
+    def _set_mtu(self, host: str, link: Duplex) -> None:
+        wanted_bytes = mtu_bytes(link)
+        # Most changes leave it alone, and a cut must not wait for it.
+        if wanted_bytes != self._mtu_bytes[host]:
+            with self._places[host].inside(self._home):
+                set_mtu(wanted_bytes)
+            self._mtu_bytes[host] = wanted_bytes
 
     def _ask(self, request: control.Request) -> dict[str, PortReading]:
         try:
@@ -106,12 +114,16 @@ def raise_interface(address: str) -> None:
         route.link("set", index=index, state="up", mtu=MTU_BYTES, txqlen=DEVICE_QUEUE_PACKETS)
 
 
-def set_mtu(link: Duplex) -> None:
-    """The MTU of the host's interface; the egress's, as it is the one that sends."""
-    mtu_bytes = link.egress.mtu_bytes or link.ingress.mtu_bytes or MTU_BYTES
+def mtu_bytes(link: Duplex) -> int:
+    """MTU of a host's interface: the egress's first, as it is the one that sends."""
+    return link.egress.mtu_bytes or link.ingress.mtu_bytes or MTU_BYTES
+
+
+def set_mtu(wanted_bytes: int) -> None:
+    """Set it in the host that this process is in."""
     with IPRoute() as route:
         (index,) = route.link_lookup(ifname=INTERFACE)
-        route.link("set", index=index, mtu=mtu_bytes)
+        route.link("set", index=index, mtu=wanted_bytes)
 
 
 def _start_emulator(
