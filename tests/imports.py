@@ -38,6 +38,7 @@ PURE: Final[Sequence[str]] = (
     "master/scheduler/**/*.py",
     "master/states.py",
     "worker/agent.py",
+    "worker/agreement.py",
     "worker/backoff.py",
     "worker/events.py",
     "worker/leases.py",

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import features
 
 from wire.errors import EnvironmentFault
+from worker import machine
 from worker.config import BATCH_MAX_CPU, default_cache
 from worker.formats import SUPPORTED_TEXT
 
@@ -30,13 +31,14 @@ TRIAL_S = 2.0
 def report(cache: Path | None, environment: Mapping[str, str]) -> None:
     """Print machine, formats, cache and engines, with a short trial of each engine."""
     _say("python", f"{platform.python_version()} on {platform.platform()}")
-    cores = len(os.sched_getaffinity(0))
-    _say("cpu", f"{cores} cores, {_cpu_model()}")
+    cores, bf16 = machine.cores(), ", bf16" if machine.has_bf16() else ""
+    _say("cpu", f"{cores} cores, {machine.cpu_model()}{bf16}")
     _say("memory", f"{_memory_bytes() / 2**30:.1f} GiB")
     _say("images", f"{SUPPORTED_TEXT} (jpeg-turbo: {_yes(features.check('libjpeg_turbo'))})")
     folder = cache or default_cache(environment)
     _say("cache", f"{folder}, {_free_bytes(folder) / 2**30:.1f} GiB free")
     _say("engine torch", _torch(cores))
+    _say("engine openvino", machine.version_of("openvino"))
 
 
 def _torch(threads: int) -> str:
@@ -71,15 +73,6 @@ def _rate_per_s(model: nn.Module, device: torch.device) -> float:
     return n / (time.monotonic() - began_s)
 
 
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -94,4 +87,4 @@ def _yes(value: bool | None) -> str:
 
 
 def _say(what: str, text: str) -> None:
-    sys.stdout.write(f"{what + ':':<14} {text}\n")
+    sys.stdout.write(f"{what + ':':<17} {text}\n")

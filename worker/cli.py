@@ -18,11 +18,13 @@ from pathlib import Path
 
 from wire.address import DEFAULT_PORT
 from wire.errors import EnvironmentFault
+from worker.engine import Precision
 from worker.events import Exit
 
 SLOTS_MAX = 4096
 NAME_CHARS_MAX = 128
 EXIT_USER = 2
+BATCH_WAIT_MS_MAX = 1000.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,16 +67,40 @@ def _add_join(join: argparse.ArgumentParser) -> None:
     join.add_argument("--slots", type=_count(SLOTS_MAX), help="leases to hold at once")
     join.add_argument(
         "--engine",
-        choices=["auto", "torch", "null"],
-        metavar="auto|torch",
+        choices=["auto", "torch", "openvino", "null"],
+        metavar="auto|torch|openvino",
         default="auto",
-        help="what runs the network (default: auto)",
+        help="what runs the network (default: auto, the fastest by measurement)",
+    )
+    join.add_argument(
+        "--precision",
+        choices=["auto", *Precision],
+        default="auto",
+        help="what the network computes in (default: auto, the fastest that agrees with fp32)",
+    )
+    join.add_argument(
+        "--int8-images",
+        type=Path,
+        metavar="DIR",
+        help="images like those to be classified, to quantise the network to int8 with",
+    )
+    join.add_argument(
+        "--preprocess",
+        choices=["exact", "fast"],
+        help="resize exactly as torchvision, or faster (default: exact with --precision fp32)",
     )
     token = join.add_mutually_exclusive_group()
     token.add_argument("--token", help="join token; also LOOKOUT_TOKEN")
     token.add_argument("--token-file", type=Path, metavar="FILE", help="file with the join token")
     join.add_argument("--threads", type=_count(1024), help="threads of a forward pass")
     join.add_argument("--batch", type=_count(1024), help="largest batch of a forward pass")
+    join.add_argument(
+        "--batch-wait",
+        type=_milliseconds,
+        default=0.0,
+        metavar="MS",
+        help="milliseconds a batch waits for images that are being decoded (default: 0)",
+    )
     join.add_argument("--cache", type=Path, metavar="DIR", help="folder for weights and names")
     join.add_argument("--pixels-max", type=_count(2**31), help="largest image decoded")
     join.add_argument(
@@ -182,6 +208,18 @@ def _seconds(text: str) -> float:
         value = -1.0
     if not 0.1 <= value <= 86_400.0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 86400")
+    return value
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= BATCH_WAIT_MS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of milliseconds from 0 to {BATCH_WAIT_MS_MAX:g}"
+        )
     return value
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wire.address import Address, TcpAddress, UnixAddress, parse_address
 from wire.errors import EnvironmentFault
+from worker import machine
 from worker.decode import PIXELS_MAX, DecodeLimits
+from worker.engine import AUTO, Precision
 from worker.faults import NULL_ENGINE, VARIABLE, Faults, parse_faults
 
 TOKEN_VARIABLE = "LOOKOUT_TOKEN"  # noqa: S105 - the name of a variable, not a secret
@@ -44,9 +45,13 @@ class WorkerConfig:
     token_source: str
     name: str | None
     engine: str
+    precision: str
+    exact: bool
+    samples: Path | None
     threads: int
     decode_threads: int
     batch_max: int
+    batch_wait_s: float
     executing_max: int
     slots: int
     cache: Path
@@ -60,9 +65,13 @@ class WorkerConfig:
             "master": self.master,
             "token_from": self.token_source,
             "engine": self.engine,
+            "precision": self.precision,
+            "preprocess": "exact" if self.exact else "fast",
+            "int8_images": self.samples,
             "threads": self.threads,
             "decode_threads": self.decode_threads,
             "batch_max": self.batch_max,
+            "batch_wait_s": self.batch_wait_s,
             "executing_max": self.executing_max,
             "slots": self.slots,
             "cache": self.cache,
@@ -76,8 +85,7 @@ def build_config(flags: argparse.Namespace, environment: Mapping[str, str]) -> W
     """Validate and complete what the flags say. Raises `EnvironmentFault` naming the flag."""
     master = parse_address(flags.master)
     token, token_source = _token(flags, environment, master)
-    cores = len(os.sched_getaffinity(0))
-    threads = flags.threads or cores
+    threads = flags.threads or machine.cores()
     decode_threads = min(DECODE_THREADS_MAX, max(1, threads // 2))
     batch_max = flags.batch or BATCH_MAX_CPU
     executing_max = decode_threads + 2 * batch_max
@@ -88,9 +96,13 @@ def build_config(flags: argparse.Namespace, environment: Mapping[str, str]) -> W
         token_source=token_source,
         name=flags.name,
         engine=flags.engine,
+        precision=_precision(flags),
+        exact=_is_exact(flags),
+        samples=_samples(flags),
         threads=threads,
         decode_threads=decode_threads,
         batch_max=batch_max,
+        batch_wait_s=flags.batch_wait / 1000.0,
         executing_max=min(executing_max, slots),
         slots=slots,
         cache=_cache(flags.cache, environment),
@@ -98,6 +110,28 @@ def build_config(flags: argparse.Namespace, environment: Mapping[str, str]) -> W
         limits=_limits(flags),
         faults=_faults(flags, environment),
     )
+
+
+def _precision(flags: argparse.Namespace) -> str:
+    """Images for int8 ask for int8, unless something else is named."""
+    named: str = flags.precision
+    return str(Precision.INT8) if flags.int8_images and named == AUTO else named
+
+
+def _is_exact(flags: argparse.Namespace) -> bool:
+    """Whoever names fp32 wants torchvision's own numbers, unless the flag says otherwise."""
+    if flags.preprocess is not None:
+        return bool(flags.preprocess == "exact")
+    return bool(flags.precision == Precision.FP32)
+
+
+def _samples(flags: argparse.Namespace) -> Path | None:
+    folder: Path | None = flags.int8_images
+    if folder is not None and not folder.is_dir():
+        raise EnvironmentFault(
+            "samples_missing", f"--int8-images {folder} is no folder: name one with images in it"
+        )
+    return folder
 
 
 def _limits(flags: argparse.Namespace) -> DecodeLimits:

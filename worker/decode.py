@@ -70,9 +70,9 @@ class Decoder:
         # Pillow raises above twice this bound; up to there `_check_pixels` knows the shape.
         Image.MAX_IMAGE_PIXELS = limits.pixels_max
 
-    def decode(self, data: bytes) -> Image.Image:
+    def decode(self, data: bytes, least_px: int | None = None) -> Image.Image:
         """Open and load in one go. Raises `ImageFault`."""
-        return self.load(self.open(data), data)
+        return self.load(self.open(data), data, least_px)
 
     def open(self, data: bytes) -> ImageFile.ImageFile:
         """Read the header only. Raises `ImageFault`."""
@@ -88,9 +88,18 @@ class Decoder:
         """True if it is worth decoding with no other large one beside it."""
         return image.width * image.height > self._limits.large_pixels
 
-    def load(self, image: ImageFile.ImageFile, data: bytes) -> Image.Image:
-        """Decode the pixels of an opened image to upright RGB. Raises `ImageFault`."""
+    def load(
+        self, image: ImageFile.ImageFile, data: bytes, least_px: int | None = None
+    ) -> Image.Image:
+        """Decode the pixels of an opened image to upright RGB. Raises `ImageFault`.
+
+        With `least_px` a JPEG may come out at a half, a quarter or an eighth of its
+        size, as long as both sides keep so many pixels: the inverse transform of its
+        blocks then makes only the pixels that are wanted.
+        """
         try:
+            if least_px is not None:
+                image.draft(None, (least_px, least_px))
             image.load()
             self._check_pixels(image.width * image.height, f"{image.width}×{image.height}")
             return to_rgb(image)

@@ -37,12 +37,15 @@ class Loader:
         self,
         cache: WeightsCache,
         fetcher: Fetcher,
-        make_engine: Callable[[], Engine],
+        prepare: Callable[[Card, Path], Engine],
         post: Post,
+        *,
+        exact: bool = True,
     ) -> None:
         self._cache = cache
         self._fetcher = fetcher
-        self._make_engine = make_engine
+        self._prepare = prepare
+        self._exact = exact
         self._post = post
         self._news = threading.Condition()
         self._wanted: Card | None = None
@@ -95,7 +98,8 @@ class Loader:
         began_s = time.monotonic()
         path = self._cache.obtain(card, self._fetcher.chunks)
         fetched_s = time.monotonic()
-        served = Served(card, self._prepare(card, path), Preprocessor(card.preprocessing))
+        engine = self._prepare(card, path)
+        served = Served(card, engine, Preprocessor(card.preprocessing, exact=self._exact))
         warm_s = time.monotonic()
         event(
             log,
@@ -111,9 +115,3 @@ class Loader:
         with self._news:
             self._served, self._loaded = served, loaded
         return loaded
-
-    def _prepare(self, card: Card, path: Path) -> Engine:
-        engine = self._make_engine()
-        engine.load(card, path)
-        engine.warm_up()
-        return engine

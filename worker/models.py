@@ -18,12 +18,12 @@ from torch import nn
 
 from wire.card import Card, Preprocessing
 from wire.errors import EnvironmentFault
+from worker.identity import check_identity, sha256_of
 from worker.statedict import (
     FLOAT_DTYPES,
     format_of,
     read_state,
     replacing,
-    sha256_of,
     write_state,
 )
 from worker.vision import import_torchvision
@@ -70,7 +70,7 @@ def load_model(card: Card, weights: Path) -> nn.Module:
         EnvironmentFault: the file is not the card's (`weights_mismatch`), cannot
             be read, or its tensors do not fit (`weights_dont_fit`), each named.
     """
-    _check_identity(card, weights)
+    check_identity(card, weights)
     state = read_state(weights, card.format)
     _check_dtype(card, state)
     model = build(card.architecture, len(card.classes), card.preprocessing.crop_px)
@@ -178,21 +178,6 @@ def write_card(card: Card, path: Path) -> None:
     """Store a card as indented JSON, replacing `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
-
-
-def _check_identity(card: Card, weights: Path) -> None:
-    try:
-        size_bytes, sha256 = weights.stat().st_size, sha256_of(weights)
-    except OSError as fault:
-        raise EnvironmentFault(
-            "weights_unreadable", f"weights of {card.id!r} cannot be read: {fault}"
-        ) from fault
-    if size_bytes != card.size_bytes or sha256 != card.sha256:
-        raise EnvironmentFault(
-            "weights_mismatch",
-            f"{weights} has {size_bytes} bytes and SHA-256 {sha256}, but card {card.id!r} says"
-            f" {card.size_bytes} bytes and {card.sha256}; fetch the file again or correct the card",
-        )
 
 
 def _check_dtype(card: Card, state: Mapping[str, torch.Tensor]) -> None:

@@ -1,11 +1,12 @@
 """Begun leases to results: decode → preprocess → batch → infer, each stage overlapped.
 
-A pool of threads decodes and preprocesses; one thread infers, on whatever is
-ready at that moment up to `batch_max` images: an idle worker never waits for a
-batch to fill. Every queue holds at most `executing_max` images, which the agent
-guarantees by how many leases it begins. Promises exactly one `Finished` for
-each lease submitted, whatever the image or the engine does, unless the process
-dies.
+A pool of threads decodes and preprocesses; one thread for each of the engine's lanes
+infers, on whatever is ready at that moment up to the engine's `batch_max` images. It
+waits for a fuller batch only where `batch_wait_s` allows it and only while other
+images are being decoded: a single image on an idle worker never waits. Every queue
+holds at most `executing_max` images, which the agent guarantees by how many leases it
+begins. Promises exactly one `Finished` for each lease submitted, whatever the image or
+the engine does, unless the process dies.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from worker.vitals import Vitals
 log = logging.getLogger("lookout.worker.pipeline")
 ENGINE_FAULTS_MAX = 3
 """After so many failed forward passes in a row the device is taken for broken."""
+LANES_MAX = 256
+"""More forward passes at once than any machine has a use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,12 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
-    """Widths and bounds of the stages."""
+    """Widths and bounds of the stages; `batch_wait_s` counts from a batch's first image."""
 
     decode_threads: int
-    batch_max: int
     executing_max: int
     limits: DecodeLimits
+    batch_wait_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +68,7 @@ class _Item:
     lease: Lease
     served: Served
     timings_ms: dict[str, float]
-    pixels: NDArray[np.float32] | None = None
+    pixels: NDArray[np.uint8] | None = None
     ready_s: float = 0.0
 
 
@@ -89,7 +92,9 @@ class Pipeline:
         self._decoder = Decoder(config.limits)
         self._large = threading.Lock()
         self._failures = 0
-        self._ready: queue.Queue[_Item | None] = queue.Queue(config.executing_max + 1)
+        self._coming = 0
+        self._coming_lock = threading.Lock()
+        self._ready: queue.Queue[_Item | None] = queue.Queue(config.executing_max + LANES_MAX)
         self._pool: DecodePool[_Item] = DecodePool(
             PoolConfig(
                 config.decode_threads,
@@ -102,30 +107,41 @@ class Pipeline:
             lambda reason: post(Unwell(reason)),
             clock,
         )
-        self._infer_thread = threading.Thread(target=self._infer_loop, name="infer", daemon=True)
+        self._infer_threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads that decode; `serve` starts those that infer."""
         self._pool.start()
-        self._infer_thread.start()
 
     def serve(self, served: Served) -> None:
-        """Use this model for leases submitted from now on; earlier ones keep theirs."""
+        """Use this model for leases submitted from now on; earlier ones keep theirs.
+
+        Threads that a model with fewer lanes leaves over wait inside the engine.
+        """
         self._served = served
+        while len(self._infer_threads) < min(served.engine.config.lanes, LANES_MAX):
+            thread = threading.Thread(target=self._infer_loop, name="infer", daemon=True)
+            self._infer_threads.append(thread)
+            thread.start()
 
     def submit(self, lease: Lease) -> None:
         """Execute a lease; never blocks. `Finished` follows."""
         if self._served is None:
             raise LocalFault("a lease was begun before there was a model")
+        with self._coming_lock:
+            self._coming += 1
         self._pool.submit(_Item(lease, self._served, {}))
 
     def close(self, timeout_s: float = 1.0) -> bool:
-        """End the threads; True if the engine's thread ended in time."""
+        """End the threads; True if those that infer ended in time."""
         self._pool.close()
+        deadline_s = self._clock() + timeout_s
         with contextlib.suppress(queue.Full):
-            self._ready.put_nowait(None)
-        self._infer_thread.join(timeout_s)
-        return not self._infer_thread.is_alive()
+            for _ in self._infer_threads:
+                self._ready.put_nowait(None)
+        for thread in self._infer_threads:
+            thread.join(max(0.0, deadline_s - self._clock()))
+        return not any(thread.is_alive() for thread in self._infer_threads)
 
     # --- decode and preprocess, on the pool's threads ------------------------------------
 
@@ -136,10 +152,10 @@ class Pipeline:
             self._decode(item, restart_clock)
         except ImageFault as fault:
             refusal = m.Fault(code=fault.code, message=fault.reason, retryable=fault.retryable)
-            return partial(self._fail, item, refusal)
+            return partial(self._refuse, item, refusal)
         except Exception as error:
             log.exception("decoding failed job=%s", item.lease.assign.job)
-            return partial(self._fail, item, _internal("decode_error", error))
+            return partial(self._refuse, item, _internal("decode_error", error))
         return partial(self._hand_over, item)
 
     def _decode(self, item: _Item, restart_clock: RestartClock) -> None:
@@ -150,21 +166,32 @@ class Pipeline:
         with self._large if self._decoder.is_large(opened) else contextlib.nullcontext():
             restart_clock()
             started_s = self._clock()
-            image = self._decoder.load(opened, data)
+            prepare = item.served.preprocessor
+            image = self._decoder.load(opened, data, prepare.least_px)
             decoded_s = self._clock()
-            item.pixels = item.served.preprocessor(image)
+            item.pixels = prepare.pixels(image)
         item.timings_ms["decode"] = _ms(decoded_s - started_s)
         item.timings_ms["preprocess"] = _ms(self._clock() - decoded_s)
 
     def _hand_over(self, item: _Item) -> None:
         self._vitals.advance()
         item.ready_s = self._clock()
+        # Counted before it can be taken, so that nobody waits for what has come.
+        self._one_came()
         self._ready.put(item)
+
+    def _one_came(self) -> None:
+        with self._coming_lock:
+            self._coming -= 1
+
+    def _refuse(self, item: _Item, fault: m.Fault) -> None:
+        self._one_came()
+        self._fail(item, fault)
 
     def _time_out(self, item: _Item) -> None:
         limit_s = self._config.limits.timeout_s
         reason = f"decoding took longer than {limit_s:g} s: save the image anew, or smaller"
-        self._fail(item, m.Fault(code="decode_timeout", message=reason))
+        self._refuse(item, m.Fault(code="decode_timeout", message=reason))
 
     # --- infer, on its own thread --------------------------------------------------------
 
@@ -175,17 +202,28 @@ class Pipeline:
             self._infer(batch)
 
     def _gather(self, first: _Item) -> tuple[list[_Item], _Item | None]:
-        """Take what is ready now and belongs to the same model."""
+        """Take what is ready now, or will be in time, and belongs to the same model."""
         batch = [first]
-        while len(batch) < self._config.batch_max:
+        deadline_s = first.ready_s + self._config.batch_wait_s
+        while len(batch) < first.served.engine.config.batch_max:
             try:
-                item = self._ready.get_nowait()
+                item = self._next(deadline_s)
             except queue.Empty:
                 break
-            if item is None or item.served is not first.served:
+            if item is None:
+                self._ready.put(None)  # the end: for the next turn of this loop
+                break
+            if item.served is not first.served:
                 return batch, item
             batch.append(item)
         return batch, None
+
+    def _next(self, deadline_s: float) -> _Item | None:
+        """What is ready; if nothing is but some images are on their way, wait for them."""
+        left_s = deadline_s - self._clock()
+        if left_s <= 0.0 or self._coming == 0:
+            return self._ready.get_nowait()
+        return self._ready.get(timeout=left_s)
 
     def _infer(self, batch: list[_Item]) -> None:
         begun_s = self._clock()

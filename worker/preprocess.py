@@ -1,4 +1,8 @@
-"""RGB image to the network's input, exactly as torchvision's classification preset does.
+"""RGB image to the network's input, as torchvision's classification preset does.
+
+Exactly so by default. Otherwise only what the crop keeps is resampled, and large
+JPEGs may come in at a fraction of their size: half the time, and the best class of
+real photographs stays the same (`tests/unit/worker/test_fast_paths.py`).
 
 Source of the arithmetic: torchvision 0.28, `transforms/_presets.py`
 (`ImageClassification`) and `transforms/functional.py` (`resize` with one size,
@@ -28,11 +32,14 @@ _FILTERS = {
 RESIZED_PIXELS_MAX = 4_000_000
 """Above this the resized image is never made whole: a 1×60,000 strip would be 256×15,360,000."""
 
+SCALE_MARGIN = 2
+"""A JPEG is decoded at a fraction of its size down to so many times the resized side."""
+
 
 class Preprocessor:
     """Resize, crop, scale and normalise for one model. Calls may come from several threads."""
 
-    def __init__(self, recipe: Preprocessing) -> None:
+    def __init__(self, recipe: Preprocessing, *, exact: bool = True) -> None:
         if recipe.interpolation not in _FILTERS:
             raise EnvironmentFault(
                 "unknown_interpolation",
@@ -40,6 +47,7 @@ class Preprocessor:
                 f"known are {', '.join(_FILTERS)}",
             )
         self._recipe = recipe
+        self._exact = exact
         self._filter = _FILTERS[recipe.interpolation]
         self._mean = np.array(recipe.mean, dtype=np.float32).reshape(3, 1, 1)
         self._std = np.array(recipe.std, dtype=np.float32).reshape(3, 1, 1)
@@ -49,20 +57,28 @@ class Preprocessor:
         """Side of the square that the network sees."""
         return self._recipe.crop_px
 
+    @property
+    def least_px(self) -> int | None:
+        """Sides that a decoder must keep if it scales; None: it must not."""
+        return None if self._exact else self._recipe.resize_px * SCALE_MARGIN
+
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return float32 [3, crop_px, crop_px], contiguous, from an RGB image."""
-        pixels = np.asarray(self._cropped(image)).transpose(2, 0, 1)
-        scaled = pixels.astype(np.float32)
+        """Return float32 [3, crop_px, crop_px], normalised, contiguous, from an RGB image."""
+        scaled = self.pixels(image).transpose(2, 0, 1).astype(np.float32)
         scaled /= np.float32(255.0)
         scaled -= self._mean
         scaled /= self._std
         return np.ascontiguousarray(scaled)
 
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return uint8 [crop_px, crop_px, 3], resized and cropped, from an RGB image."""
+        return np.asarray(self._cropped(image))
+
     def _cropped(self, image: Image.Image) -> Image.Image:
         width, height = resized_size(image.size, self._recipe.resize_px)
         crop = self._recipe.crop_px
         x, y = _Window.of(width, crop), _Window.of(height, crop)
-        if width * height > RESIZED_PIXELS_MAX:
+        if not self._exact or width * height > RESIZED_PIXELS_MAX:
             kept = self._resize_part(image, x, y)
         else:
             whole = image.resize((width, height), self._filter)

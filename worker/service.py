@@ -21,22 +21,22 @@ import random
 import signal
 import threading
 import time
-from functools import partial
 from types import FrameType
 from typing import Protocol
 
 from wire import messages as m
 from wire.card import Card
+from worker import child
 from worker import events as e
 from worker.agent import Agent, AgentConfig
 from worker.config import WorkerConfig
-from worker.engine import EngineConfig, make_engine
 from worker.faults import NULL_ENGINE, NullPipeline
 from worker.fetch import Fetcher
 from worker.link import Link, LinkConfig
 from worker.loader import Loader
 from worker.logs import event
 from worker.pipeline import Pipeline, PipelineConfig
+from worker.selection import Selection, SelectionConfig
 from worker.vitals import Vitals
 from worker.weights import WeightsCache
 
@@ -206,21 +206,30 @@ class _RealBackend:
         self._pipeline.submit(lease)
 
     def close(self) -> bool:
+        child.end_all()
         return self._pipeline.close()
 
 
 def _backend(config: WorkerConfig, fetcher: Fetcher, vitals: Vitals, post: e.Post) -> Backend:
     if config.engine == NULL_ENGINE:
         return NullPipeline(post, vitals)
-    engine_config = EngineConfig(config.threads, config.batch_max)
+    selection = SelectionConfig(
+        config.engine,
+        config.precision,
+        config.threads,
+        config.batch_max,
+        config.cache,
+        config.samples,
+    )
     loader = Loader(
         WeightsCache(config.cache / "weights"),
         fetcher,
-        partial(make_engine, config.engine, engine_config),
+        Selection(selection).prepare,
         post,
+        exact=config.exact,
     )
     pipeline_config = PipelineConfig(
-        config.decode_threads, config.batch_max, config.executing_max, config.limits
+        config.decode_threads, config.executing_max, config.limits, config.batch_wait_s
     )
     return _RealBackend(loader, Pipeline(pipeline_config, config.faults, vitals, post))
 

@@ -7,7 +7,6 @@ which builds tensors and containers and calls nothing else).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pickle
 import re
@@ -32,12 +31,6 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 def format_of(path: Path) -> str:
     """`safetensors` or `torch`, by the file's suffix."""
     return "safetensors" if path.suffix == ".safetensors" else "torch"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state(path: Path, file_format: str) -> OrderedDict[str, torch.Tensor]:

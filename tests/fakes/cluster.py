@@ -28,6 +28,8 @@ from tests.shared import REPOSITORY, wait_until
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+# What most tests want of a worker: the same answers everywhere, and no time to choose an engine.
+PLAIN_ENGINE = ("--engine=torch", "--precision=fp32")
 _MARK = "LOOKOUT_TEST_CLUSTER"
 # Left out of what the children inherit: a developer's own settings must not reach a test.
 _PRIVATE_PREFIXES = ("LOOKOUT_",)
@@ -36,7 +38,8 @@ _PRIVATE_PREFIXES = ("LOOKOUT_",)
 class Cluster:
     """Core + web + `workers` workers in `tmp_path`; a context manager.
 
-    `whole` starts one `master up` instead of the pieces. `bundled` gives it no
+    `engine` holds flags of every worker, `worker_args` more of those that it starts
+    itself. `whole` starts one `master up` instead of the pieces. `bundled` gives it no
     weights and no network: it serves what ships with Lookout. `weights` None means
     the real ImageNet SqueezeNet where the shared data is, and random weights of
     the same architecture elsewhere.
@@ -50,6 +53,7 @@ class Cluster:
         model: str = "squeezenet1_1",
         weights: Path | None = None,
         worker_args: Sequence[str] = (),
+        engine: Sequence[str] = PLAIN_ENGINE,
         master_args: Sequence[str] = (),
         web_args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
@@ -68,6 +72,7 @@ class Cluster:
         self._initial_workers = workers
         self._model = model
         self._weights = weights
+        self._engine_args = tuple(engine)
         self._worker_args = tuple(worker_args)
         self._master_args = tuple(master_args)
         self._web_args = tuple(web_args)
@@ -158,7 +163,8 @@ class Cluster:
         self, name: str, *, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
     ) -> Process:
         """Start one worker; it joins by itself. `name` may be used again after its end."""
-        flags = ("--name", name, "--token-file", str(self.token_file), *self._worker_args, *args)
+        named = ("--name", name, "--token-file", str(self.token_file))
+        flags = (*named, *self._engine_args, *self._worker_args, *args)
         return self.join(self.core_address, *flags, name=name, env=env)
 
     def join(
@@ -254,6 +260,7 @@ class Cluster:
                 *("-m", "master", "up", "--data", str(self.data)),
                 *("--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"),
                 *("--workers", str(self._initial_workers)),
+                *(f"--worker-arg={flag}" for flag in self._engine_args),
                 *self.model_args(),
                 *self._master_args,
             ],

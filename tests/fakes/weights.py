@@ -37,3 +37,26 @@ def _random_state_dict(model: str, seed: int) -> bytes:
         torch.save(state, buffer)
         buffer.seek(0)
         return buffer.read()
+
+
+def lively_weights(model: str, path: Path, *, seed: int = 0) -> Path:
+    """As `random_weights` in single precision, with logits that depend on the image.
+
+    Batch normalisation that has seen no data shrinks whatever comes through it
+    (MobileNetV2's logits to 1e-9, where any two engines agree); here it has seen noise.
+    """
+    import torch
+    from torch import nn
+
+    from worker.models import build
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build(model, 1000).train()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None
+        with torch.no_grad():
+            network(torch.randn(4, 3, 224, 224))
+    torch.save(network.state_dict(), path)
+    return path

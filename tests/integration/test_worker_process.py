@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cluster import PLAIN_ENGINE
 from tests.fakes.master import FakeMaster, FakePeer
 from tests.fakes.process import Process
 from tests.fakes.weights import random_weights
@@ -47,7 +48,7 @@ def join(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     def start(address: str, *args: str, token: str = "secret", **env: str) -> Process:
         process = Process(
             f"worker{len(made)}",
-            [sys.executable, "-m", "worker", "join", address, *args],
+            [sys.executable, "-m", "worker", "join", address, *PLAIN_ENGINE, *args],
             log_path=tmp_path / f"worker{len(made)}.log",
             env={**_inherited(), "HOME": str(tmp_path), "LOOKOUT_TOKEN": token, **env},
             cwd=tmp_path,

@@ -84,7 +84,7 @@ def _normal(name: str) -> str:
         ("client", ("",)),
         ("master", ("", "master")),
         ("webui", ("", "master")),
-        ("worker", ("", "worker")),
+        ("worker", ("", "worker", "int8")),
         ("netem", ("", "netem")),
     ],
 )
@@ -96,4 +96,4 @@ def test_a_package_imports_only_what_its_extra_installs(
 
 def test_no_pin_is_unused() -> None:
     assert pinned("master") - imported("master") - imported("webui") == set()
-    assert pinned("worker") - imported("worker") == set()
+    assert pinned("worker", "int8") - imported("worker") == set()

@@ -15,9 +15,9 @@ from PIL import Image
 from tests.shared import IMAGENET100, SQUEEZENET, make_image, need_shared
 from wire.card import Card, Preprocessing
 from wire.errors import EnvironmentFault
+from worker.identity import sha256_of
 from worker.models import build, card_for_torchvision, load_model, save_checkpoint
 from worker.preprocess import Preprocessor
-from worker.statedict import sha256_of
 from worker.vision import import_torchvision
 
 PARITY = 1e-4

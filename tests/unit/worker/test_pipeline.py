@@ -33,7 +33,8 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 class ColourEngine:
     """Knows red, green and blue: the logits are the channels' means."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lanes: int = 1) -> None:
+        self.config = EngineConfig(Path(), 1, 4, lanes=lanes)
         self.batches: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -53,11 +54,14 @@ class ColourEngine:
         self.batches.append(len(batch))
         if self.failures:
             raise self.failures.pop()
-        logits: np.ndarray = batch.mean(axis=(2, 3))
+        logits: np.ndarray = batch.mean(axis=(1, 2), dtype=np.float32)
         return logits * np.nan if self.nan else logits
 
     def describe(self) -> str:
         return "colours"
+
+    def close(self) -> None:
+        """Nothing to let go."""
 
 
 def colour_card(name: str = "colours") -> Card:
@@ -85,10 +89,16 @@ def picture(colour: str, size: tuple[int, int] = (16, 16)) -> bytes:
 class Bench:
     """A running pipeline and the events that it posts."""
 
-    def __init__(self, *, limits: DecodeLimits | None = None, faults: Faults | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limits: DecodeLimits | None = None,
+        faults: Faults | None = None,
+        batch_wait_s: float = 0.0,
+    ) -> None:
         self.vitals = Vitals()
         self.events: queue.Queue[Event] = queue.Queue()
-        config = PipelineConfig(2, 4, 32, limits or DecodeLimits())
+        config = PipelineConfig(2, 32, limits or DecodeLimits(), batch_wait_s)
         self.pipeline = Pipeline(config, faults or Faults(), self.vitals, self.events.put)
         self.pipeline.start()
 
@@ -164,6 +174,43 @@ def test_batches_what_is_ready_and_never_waits_for_more(bench: Bench) -> None:
     assert engine.batches[0] == 1
     assert max(engine.batches) == 4
     assert sum(engine.batches) == 10
+
+
+def test_waits_for_company_only_if_some_is_coming(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(batch_wait_s=TIMEOUT_S)
+    engine = ColourEngine()
+    bench.pipeline.serve(served(engine))
+    bench.submit(0, picture("red"))
+    assert bench.result().fault is None, "a single image is not kept waiting"
+    engine.gate.clear()
+    bench.submit(1, picture("red"))
+    assert engine.entered.wait(TIMEOUT_S)
+    for job in range(2, 8):
+        bench.submit(job, picture("green"))
+    bench.submit(8, b"nonsense")
+    engine.gate.set()
+    assert len(bench.results(8)) == 8
+    assert sum(engine.batches) == 8
+    assert max(engine.batches) == 4
+
+
+def test_lanes_infer_at_once(make_bench: Callable[..., Bench]) -> None:
+    engine = ColourEngine(lanes=2)
+    both = threading.Barrier(2)
+    answer = engine.infer
+
+    def infer(batch: np.ndarray) -> np.ndarray:
+        both.wait(TIMEOUT_S)
+        return answer(batch)
+
+    engine.infer = infer  # type: ignore[method-assign]
+    bench = make_bench(faults=Faults())
+    bench.pipeline.serve(served(engine))
+    engine.config = EngineConfig(Path(), 1, 1, lanes=2)
+    for job in range(4):
+        bench.submit(job, picture("blue"))
+    assert len(bench.results(4)) == 4
+    assert bench.pipeline.close()
 
 
 def test_progress_rises_with_every_step(bench: Bench) -> None:
@@ -258,7 +305,7 @@ def test_more_than_its_bound_is_our_bug(make_bench: Callable[..., Bench]) -> Non
 
 
 def test_real_photographs_equal_a_direct_call(
-    bench: Bench, imagenet100: Path, squeezenet_weights: Path
+    bench: Bench, imagenet100: Path, squeezenet_weights: Path, tmp_path: Path
 ) -> None:
     """69 of 100 in the first place and 89 in the first five, and the same logits as torch."""
     import torch
@@ -267,7 +314,7 @@ def test_real_photographs_equal_a_direct_call(
     from torchvision.transforms._presets import ImageClassification
 
     card = card_for_torchvision("squeezenet1_1", squeezenet_weights)
-    engine = make_engine("torch", EngineConfig(threads=2, batch_max=4))
+    engine = make_engine("torch", EngineConfig(tmp_path, threads=2, batch_max=4))
     engine.load(card, squeezenet_weights)
     model = load_model(card, squeezenet_weights)
     preset = ImageClassification(crop_size=224, resize_size=256)

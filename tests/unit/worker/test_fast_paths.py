@@ -1,0 +1,136 @@
+"""What is faster than torchvision's own arithmetic leaves the answers alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.shared import make_image, make_jpeg
+from wire.card import Card, Preprocessing
+from worker.agreement import agreement, same_best
+from worker.decode import DecodeLimits, Decoder, ImageFault
+from worker.graph import load_graph
+from worker.models import card_for_torchvision
+from worker.preprocess import Preprocessor
+
+SAME_MIN = 0.995
+RECIPE = Preprocessing(resize_px=256, crop_px=224)
+EXACT, FAST = Preprocessor(RECIPE), Preprocessor(RECIPE, exact=False)
+ENLARGED = 40
+
+
+@pytest.fixture
+def judge(squeezenet_weights: Path) -> tuple[Card, torch.nn.Module]:
+    card = card_for_torchvision("squeezenet1_1", squeezenet_weights)
+    return card, load_graph(card, squeezenet_weights)
+
+
+Measure = Callable[[np.ndarray, np.ndarray], float]
+
+
+def best_stays(graph: torch.nn.Module, uploads: list[bytes], measure: Measure) -> float:
+    decoder = Decoder(DecodeLimits())
+    exact = np.stack([EXACT.pixels(decoder.decode(data)) for data in uploads])
+    fast = np.stack([FAST.pixels(decoder.decode(data, FAST.least_px)) for data in uploads])
+    with torch.inference_mode():
+        logits = [graph(torch.from_numpy(pixels)).numpy() for pixels in (exact, fast)]
+    assert np.abs(logits[0] - logits[1]).max() > 0, "else the fast path wasn't taken"
+    return measure(*logits)
+
+
+def test_best_class_of_real_photographs_stays(
+    judge: tuple[Card, torch.nn.Module], imagenet100: Path
+) -> None:
+    uploads = [path.read_bytes() for path in sorted(imagenet100.glob("*.JPEG"))]
+    assert len(uploads) == 100
+    assert best_stays(judge[1], uploads, same_best) >= SAME_MIN
+
+
+def test_best_class_of_photographs_decoded_at_half_their_size_stays(
+    judge: tuple[Card, torch.nn.Module], imagenet100: Path
+) -> None:
+    paths = sorted(imagenet100.glob("*.JPEG"))[:ENLARGED]
+    uploads = [enlarged(path.read_bytes(), 1024) for path in paths]
+    decoder = Decoder(DecodeLimits())
+    assert all(min(decoder.decode(data, FAST.least_px).size) == 512 for data in uploads)
+    # Enlarged by us, so without the detail of a photograph: ties between two classes turn.
+    assert best_stays(judge[1], uploads, agreement) >= SAME_MIN
+
+
+def enlarged(data: bytes, shorter_px: int) -> bytes:
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    scale = shorter_px / min(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    buffer = io.BytesIO()
+    image.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (257, 255), (64, 64), (30, 500), (1, 1)])
+def test_cropping_while_resizing_differs_by_one_step_at_most(size: tuple[int, int]) -> None:
+    image = make_image(3, size)
+    steps = np.abs(FAST.pixels(image).astype(int) - EXACT.pixels(image).astype(int))
+    assert steps.max() <= 1
+    assert (steps > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((4000, 3000), (1000, 750)),
+        ((3000, 4000), (750, 1000)),
+        ((1024, 1024), (512, 512)),
+        ((1023, 1023), (1023, 1023)),
+        ((8192, 4097), (1024, 513)),
+        ((5000, 511), (5000, 511)),
+    ],
+)
+def test_a_large_jpeg_keeps_twice_what_is_wanted(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    decoded = Decoder(DecodeLimits()).decode(make_jpeg(1, size), FAST.least_px)
+    assert decoded.size == expected
+
+
+def test_only_jpeg_is_scaled_and_only_where_it_may_be() -> None:
+    buffer = io.BytesIO()
+    make_image(2, (1100, 1100)).save(buffer, "PNG")
+    decoder = Decoder(DecodeLimits())
+    assert decoder.decode(buffer.getvalue(), FAST.least_px).size == (1100, 1100)
+    assert EXACT.least_px is None
+    assert decoder.decode(make_jpeg(1, (1100, 1100)), EXACT.least_px).size == (1100, 1100)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_scaled_jpegs_of_every_kind_come_out_upright_and_in_colour(
+    mode: str, orientation: int
+) -> None:
+    image = Image.new("RGB", (2048, 1024), (200, 30, 30))
+    image.paste((30, 30, 200), (0, 0, 1024, 1024))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.convert(mode).save(buffer, "JPEG", exif=exif)
+    decoder = Decoder(DecodeLimits())
+    whole, scaled = decoder.decode(buffer.getvalue()), decoder.decode(buffer.getvalue(), 512)
+    assert scaled.mode == "RGB"
+    assert scaled.size == (whole.width // 2, whole.height // 2)
+    expected = np.asarray(whole.resize(scaled.size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(scaled).astype(int) - expected).mean() < 2
+
+
+def test_limits_judge_the_whole_image_and_its_end() -> None:
+    data = make_jpeg(1, (2048, 2048))
+    with pytest.raises(ImageFault) as caught:
+        Decoder(DecodeLimits(pixels_max=2048 * 2048 - 1)).decode(data, 512)
+    assert caught.value.code == "image_too_large"
+    with pytest.raises(ImageFault) as caught:
+        Decoder(DecodeLimits()).decode(data[: len(data) // 2], 512)
+    assert caught.value.code == "truncated_image"

@@ -1,0 +1,171 @@
+"""`python -m worker.calibrate`: which engine is fastest here, measured in a few seconds.
+
+Runs in a process of its own: torch is needed to compare with, an arrangement
+that crashes on this processor takes no worker with it, and what it loaded goes
+with it. Every engine and precision is held against float32 on the same pixels;
+one that strays is not taken however fast it is. Whatever else runs here can only
+add to times, so the best of several rounds counts, and a single thread on the CPU is
+judged by the processor's time, which others don't touch.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wire.card import Card
+from wire.errors import EnvironmentFault
+from worker import child, machine
+from worker.agreement import AGREEMENT_MIN, agreement
+from worker.choice import Choice, Trial, Wish
+from worker.engine import TORCH, Engine, EngineConfig, make_engine
+from worker.scenes import dead_leaves
+
+TIMEOUT_S = 600.0
+SCENES = 16
+ROUNDS = 3
+BUDGET_S = 6.0
+"""After this long no further arrangement is begun; the likely fastest come first."""
+WORTH = 1.02
+"""Larger batches and more lanes are taken only for so much more: they cost latency."""
+
+
+def choose_in_child(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
+    """The fastest arrangement that agrees with fp32. Raises `EnvironmentFault`."""
+    request = {
+        "card": msgspec.to_builtins(card),
+        "weights": str(weights),
+        "wish": msgspec.to_builtins(wish),
+        "cache": str(cache),
+    }
+    return msgspec.convert(child.run("worker.calibrate", request, TIMEOUT_S), Choice)
+
+
+def choose(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
+    """As `choose_in_child`, here."""
+    scenes = dead_leaves(SCENES, card.preprocessing.crop_px, np.random.default_rng(0))
+    base = EngineConfig(cache, wish.threads, wish.batch_max, in_child=False)
+    exact = _load(TORCH, base, card, weights)
+    expected = _logits(exact, scenes, wish.batch_max)
+    exact.close()
+    began_s = time.monotonic()
+    trials: list[Trial] = []
+    for name, precision in wish.kinds:
+        if trials and time.monotonic() - began_s > BUDGET_S:
+            break
+        trials += _try(name, replace(base, precision=precision), card, weights, scenes, expected)
+    best = best_of(trials)
+    if wish.threads > 1:
+        lanes = replace(
+            base, precision=best.precision, threads=1, lanes=wish.threads, batch_max=best.batch
+        )
+        trials += _try_lanes(best, lanes, card, weights, scenes)
+        best = best_of(trials)
+    return Choice(best=best, trials=trials)
+
+
+def best_of(trials: list[Trial]) -> Trial:
+    """The fastest that agrees with fp32, with the smallest batch and fewest lanes that do.
+
+    Raises `EnvironmentFault` if none agrees.
+    """
+    agreeing = [trial for trial in trials if trial.agreement >= AGREEMENT_MIN]
+    if not agreeing:
+        raise EnvironmentFault(
+            "no_engine_agrees",
+            "no engine here gives the answers of fp32 with this model: choose one by --engine"
+            " torch --precision fp32",
+        )
+    rate = max(trial.rate_per_s for trial in agreeing)
+    good = [trial for trial in agreeing if trial.rate_per_s * WORTH >= rate]
+    return min(good, key=lambda trial: (trial.lanes, trial.batch, -trial.rate_per_s))
+
+
+def _try(
+    name: str,
+    config: EngineConfig,
+    card: Card,
+    weights: Path,
+    scenes: NDArray[np.uint8],
+    expected: NDArray[np.float32],
+) -> list[Trial]:
+    engine = _load(name, config, card, weights)
+    agrees = agreement(expected, _logits(engine, scenes, config.batch_max))
+    trials = [
+        Trial(
+            engine=name,
+            precision=config.precision,
+            threads=config.threads,
+            lanes=1,
+            batch=batch,
+            rate_per_s=1.0 / min(_image_s(engine, scenes, batch) for _ in range(ROUNDS)),
+            agreement=agrees,
+        )
+        for batch in sorted({1, config.batch_max})
+    ]
+    engine.close()
+    return trials
+
+
+def _try_lanes(
+    best: Trial, config: EngineConfig, card: Card, weights: Path, scenes: NDArray[np.uint8]
+) -> list[Trial]:
+    engine = _load(best.engine, config, card, weights)
+    image_s = min(_image_s_in_lanes(engine, scenes, config) for _ in range(ROUNDS))
+    engine.close()
+    return [msgspec.structs.replace(best, threads=1, lanes=config.lanes, rate_per_s=1.0 / image_s)]
+
+
+def _load(name: str, config: EngineConfig, card: Card, weights: Path) -> Engine:
+    engine = make_engine(name, config)
+    engine.load(card, weights)
+    engine.warm_up()
+    return engine
+
+
+def _logits(engine: Engine, scenes: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+    parts = [engine.infer(scenes[n : n + batch]) for n in range(0, len(scenes), batch)]
+    return np.concatenate(parts)
+
+
+def _image_s(engine: Engine, scenes: NDArray[np.uint8], batch: int) -> float:
+    """Seconds an image, one forward pass after the other."""
+    count = min(len(scenes), math.ceil(len(scenes) / 2 / batch) * batch)
+    is_single = engine.config.threads == 1 and not machine.has_cuda()
+    clock = time.process_time if is_single else time.perf_counter
+    began_s = clock()
+    _logits(engine, scenes[:count], batch)
+    return (clock() - began_s) / count
+
+
+def _image_s_in_lanes(engine: Engine, scenes: NDArray[np.uint8], config: EngineConfig) -> float:
+    """Seconds an image, with as many forward passes at once as there are lanes."""
+    threads = [
+        threading.Thread(target=_logits, args=(engine, scenes, config.batch_max))
+        for _ in range(config.lanes)
+    ]
+    began_s = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return (time.perf_counter() - began_s) / (len(scenes) * config.lanes)
+
+
+def _work(request: dict[str, Any]) -> dict[str, Any]:
+    card, wish = msgspec.convert(request["card"], Card), msgspec.convert(request["wish"], Wish)
+    choice = choose(card, Path(request["weights"]), wish, Path(request["cache"]))
+    answer: dict[str, Any] = msgspec.to_builtins(choice)
+    return answer
+
+
+if __name__ == "__main__":
+    child.serve(_work)
