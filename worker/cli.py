@@ -65,6 +65,26 @@ def _add_join(join: argparse.ArgumentParser) -> None:
     )
     join.add_argument("--name", type=_name, help="stable name (default: HOSTNAME-1, -2, …)")
     join.add_argument("--slots", type=_count(SLOTS_MAX), help="leases to hold at once")
+    _add_engine(join)
+    token = join.add_mutually_exclusive_group()
+    token.add_argument("--token", help="join token; also LOOKOUT_TOKEN")
+    token.add_argument("--token-file", type=Path, metavar="FILE", help="file with the join token")
+    join.add_argument("--cache", type=Path, metavar="DIR", help="folder for weights and names")
+    join.add_argument("--pixels-max", type=_count(2**31), help="largest image decoded")
+    join.add_argument(
+        "--decode-timeout", type=_seconds, default=10.0, help="seconds to decode one image"
+    )
+    join.add_argument(
+        "--drain-timeout", type=_seconds, default=30.0, help="seconds to finish on SIGTERM"
+    )
+    join.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    join.add_argument("--log-format", choices=["text", "json"], default="text")
+    join.add_argument("--enable-fault-hooks", action="store_true", help=argparse.SUPPRESS)
+    join.set_defaults(run=_join)
+
+
+def _add_engine(join: argparse.ArgumentParser) -> None:
+    """How the network is run."""
     join.add_argument(
         "--engine",
         choices=["auto", "torch", "openvino", "null"],
@@ -79,7 +99,7 @@ def _add_join(join: argparse.ArgumentParser) -> None:
         help="what the network computes in (default: auto, the fastest that agrees with fp32)",
     )
     join.add_argument(
-        "--int8-images",
+        "--calibration-images",
         type=Path,
         metavar="DIR",
         help="images like those to be classified, to quantise the network to int8 with",
@@ -89,9 +109,6 @@ def _add_join(join: argparse.ArgumentParser) -> None:
         choices=["exact", "fast"],
         help="resize exactly as torchvision, or faster (default: exact with --precision fp32)",
     )
-    token = join.add_mutually_exclusive_group()
-    token.add_argument("--token", help="join token; also LOOKOUT_TOKEN")
-    token.add_argument("--token-file", type=Path, metavar="FILE", help="file with the join token")
     join.add_argument("--threads", type=_count(1024), help="threads of a forward pass")
     join.add_argument("--batch", type=_count(1024), help="largest batch of a forward pass")
     join.add_argument(
@@ -101,18 +118,6 @@ def _add_join(join: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="milliseconds a batch waits for images that are being decoded (default: 0)",
     )
-    join.add_argument("--cache", type=Path, metavar="DIR", help="folder for weights and names")
-    join.add_argument("--pixels-max", type=_count(2**31), help="largest image decoded")
-    join.add_argument(
-        "--decode-timeout", type=_seconds, default=10.0, help="seconds to decode one image"
-    )
-    join.add_argument(
-        "--drain-timeout", type=_seconds, default=30.0, help="seconds to finish on SIGTERM"
-    )
-    join.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
-    join.add_argument("--log-format", choices=["text", "json"], default="text")
-    join.add_argument("--enable-fault-hooks", action="store_true", help=argparse.SUPPRESS)
-    join.set_defaults(run=_join)
 
 
 def _add_train(

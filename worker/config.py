@@ -67,7 +67,7 @@ class WorkerConfig:
             "engine": self.engine,
             "precision": self.precision,
             "preprocess": "exact" if self.exact else "fast",
-            "int8_images": self.samples,
+            "calibration_images": self.samples,
             "threads": self.threads,
             "decode_threads": self.decode_threads,
             "batch_max": self.batch_max,
@@ -115,7 +115,7 @@ def build_config(flags: argparse.Namespace, environment: Mapping[str, str]) -> W
 def _precision(flags: argparse.Namespace) -> str:
     """Images for int8 ask for int8, unless something else is named."""
     named: str = flags.precision
-    return str(Precision.INT8) if flags.int8_images and named == AUTO else named
+    return str(Precision.INT8) if flags.calibration_images and named == AUTO else named
 
 
 def _is_exact(flags: argparse.Namespace) -> bool:
@@ -126,10 +126,11 @@ def _is_exact(flags: argparse.Namespace) -> bool:
 
 
 def _samples(flags: argparse.Namespace) -> Path | None:
-    folder: Path | None = flags.int8_images
+    folder: Path | None = flags.calibration_images
     if folder is not None and not folder.is_dir():
         raise EnvironmentFault(
-            "samples_missing", f"--int8-images {folder} is no folder: name one with images in it"
+            "samples_missing",
+            f"--calibration-images {folder} is no folder: name one with images in it",
         )
     return folder
 

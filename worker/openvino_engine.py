@@ -93,7 +93,7 @@ class OpenVinoEngine:
             raise EnvironmentFault(
                 "samples_missing",
                 "int8 needs a few hundred images of the kind that you classify, to measure its"
-                " scales with: give their folder with --int8-images",
+                " scales with: give their folder with --calibration-images",
             )
         made_of = ingredients(card, "int8" if is_int8 else "fp32", samples)
         return self._cache.obtain(

@@ -112,7 +112,7 @@ def test_converts_once_and_again_only_if_the_graph_is_damaged(
 
 
 def test_int8_without_images_says_what_is_missing(model: tuple[Card, Path], tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match="--int8-images"):
+    with pytest.raises(EnvironmentFault, match="--calibration-images"):
         OpenVinoEngine(EngineConfig(tmp_path, 1, 1, Precision.INT8)).load(*model)
 
 
