@@ -14,7 +14,10 @@ from netem.errors import BadSpec
 if TYPE_CHECKING:
     from netem.spec import LinkSpec
 
-DELAY_MAX_MS: Final = 600_000.0
+DELAY_MAX_MS: Final = 240_000.0
+"""tc of iproute2 6.1 counts in 64 ns, and to 2^32: 274 s."""
+JITTER_MAX_MS: Final = 2_000.0
+"""`sch_netem` cuts it at 2^31 ns without a word."""
 TIME_MIN_MS: Final = 0.001
 RATE_MIN_BPS: Final = 1_000
 RATE_MAX_BPS: Final = 1_000_000_000_000
@@ -32,7 +35,7 @@ PROBABILITY_MIN: Final = 2.0**-32
 
 _RANGES: Final = (
     ("delay_ms", "delay", units.TIME, TIME_MIN_MS, DELAY_MAX_MS),
-    ("jitter_ms", "jitter", units.TIME, TIME_MIN_MS, DELAY_MAX_MS),
+    ("jitter_ms", "jitter", units.TIME, TIME_MIN_MS, JITTER_MAX_MS),
     ("gap", "gap", units.COUNT, 1, GAP_MAX),
     ("rate_bps", "rate", units.RATE, RATE_MIN_BPS, RATE_MAX_BPS),
     ("limit_packets", "limit", units.COUNT, 1, LIMIT_MAX_PACKETS),

@@ -36,7 +36,9 @@ def link_specs(draw: st.DrawFn) -> LinkSpec:
     if draw(st.booleans()):
         given["delay_ms"] = draw(_DELAYS)
         if draw(st.booleans()):
-            given["jitter_ms"] = draw(st.floats(limits.TIME_MIN_MS, given["delay_ms"]))
+            given["jitter_ms"] = draw(
+                st.floats(limits.TIME_MIN_MS, min(given["delay_ms"], limits.JITTER_MAX_MS))
+            )
             given |= draw(JITTERS)
         if draw(st.booleans()):
             given["reorder"] = draw(_POSITIVE)

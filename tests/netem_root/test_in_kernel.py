@@ -1,0 +1,35 @@
+"""Boots a kernel that has `sch_netem` and runs the tests of `guest/` inside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.netem_root import uml
+
+# On a quiet machine they take a small part of this.
+TIMEOUT_S = 600.0
+
+
+def run_inside(*files: str) -> None:
+    """Run guest tests in one boot; all of them must pass, and none may be missing."""
+    uml.need_uml()
+    paths = [f"tests/netem_root/guest/{file}" for file in files]
+    options = [
+        "-q",
+        "-x",
+        "--color=no",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--durations=5",
+    ]
+    done = uml.run_python(["-m", "pytest", *options, *paths], timeout_s=TIMEOUT_S)
+    print(done.output)
+    assert done.returncode == 0, done.output
+    assert " passed" in done.output.splitlines()[-1]
+
+
+@pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
+def test_the_backend_tc() -> None:
+    run_inside("test_tc.py")
