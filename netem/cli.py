@@ -19,7 +19,7 @@ from netem.tc.backend import TcBackend
 from netem.tc.command import Command
 from netem.tc.runner import LocalRunner, drive
 
-PARTS: Final = ("remote",)
+PARTS: Final = ("lab", "remote")
 """Packages whose `cli.add_parser(commands)` adds commands."""
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1

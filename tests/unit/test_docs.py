@@ -14,11 +14,12 @@ import pytest
 from tests.shared import REPOSITORY, skip_without
 
 # A program, and the package that it is in.
-PACKAGES: Final = {"master": "master", "worker": "worker", "classify": "client"}
+PACKAGES: Final = {"master": "master", "worker": "worker", "classify": "client", "netem": "netem"}
 PROGRAMS: Final = tuple(PACKAGES)
 # Flags of `make`'s or another program's in the same line are not ours to check.
 _INVOCATION = re.compile(
-    r"(?:^|[`\s/])(?P<program>master|worker|classify) (?P<rest>[\w./-][^`|;&\n]*)", re.MULTILINE
+    r"(?:^|[`\s/])(?P<program>master|worker|classify|netem) (?P<rest>[\w./-][^`|;&\n]*)",
+    re.MULTILINE,
 )
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _HEADING = re.compile(r"^#+ `(?P<command>[a-z ]+?)[^a-z`]*`", re.MULTILINE)
