@@ -49,7 +49,7 @@ class Limits:
     # Events are gathered for `sse_flush_s`, and longer while many listen: a flush
     # costs a write per client.
     sse_flush_s: float = 0.1
-    sse_flush_per_client_s: float = 0.001
+    sse_flush_per_client_s: float = 0.002
     sse_flush_max_s: float = 1.0
     sse_heartbeat_s: float = 15.0
 

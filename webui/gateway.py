@@ -15,7 +15,7 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException
 
-from webui import addresses, hosts, parameters
+from webui import addresses, chunks, hosts, parameters
 from webui.api import NATIVE, LookoutFlask, make_app
 from webui.bridge import Bridge
 from webui.config import Config
@@ -155,13 +155,16 @@ class Gateway:
         if not parameters.accepts(exchange.headers.get("accept"), "text/event-stream"):
             raise Problem("not_acceptable", "the answer is text/event-stream")
         after = exchange.headers.get("last-event-id") or parameters.last(exchange.query, "after")
-        client = self._hub.join(after)
+        gzip = chunks.takes_gzip(exchange.headers.get("accept-encoding"))
+        client = self._hub.join(after, gzip=gzip)
         gone = asyncio.ensure_future(exchange.disconnected())
         gone.add_done_callback(lambda _: client.close())
         headers = [
             ("Content-Type", "text/event-stream; charset=utf-8"),
             ("Cache-Control", "no-store"),
             ("X-Accel-Buffering", "no"),
+            ("Vary", "Accept-Encoding"),
+            *([("Content-Encoding", "gzip")] if gzip else []),
         ]
         try:
             await exchange.start(200, headers)
@@ -169,7 +172,7 @@ class Gateway:
                 client.close()
             while (chunk := await client.next(self._config.limits.sse_heartbeat_s)) is not None:
                 await exchange.write(chunk)
-            await exchange.write(b"", more=False)
+            await exchange.write(client.ending, more=False)
         finally:
             self._hub.leave(client)
             gone.cancel()

@@ -1,7 +1,7 @@
 """One stream of the core's events, fanned out to every browser of this process.
 
-Events are gathered for `flush_s` and written once as one chunk of
-`text/event-stream` that all clients share: a job that changes three times
+Events are gathered for a while, longer the more listen, and written once as one
+chunk (`webui.chunks`) that all clients share: a job that changes three times
 within a flush is sent once, as it is at the end. A client that doesn't read
 has a queue bounded in bytes; when it overflows, the queue is dropped and the
 client is told `reset` (fetch everything again). A client that comes back with
@@ -13,14 +13,12 @@ Lives in the event loop; only `push` and `set_link` come from other threads.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import msgspec
-
-from webui import views
+from webui import chunks
+from webui.chunks import Chunk
 from webui.config import Limits
 from webui.core import Core
 from webui.problems import Problem
@@ -28,30 +26,28 @@ from wire import messages
 
 log = logging.getLogger("webui.hub")
 
-RESET = b"event: reset\ndata: {}\n\n"
-HEARTBEAT = b": alive\n\n"
-_job_view = msgspec.json.Decoder(messages.JobView)
-_keyed = msgspec.json.Decoder(dict[str, msgspec.Raw])
+RETRY_MS = 2000
 
 
 class Client:
-    """One browser: a queue of chunks bounded in bytes."""
+    """One browser: a queue bounded in bytes, plain or as a gzip stream."""
 
-    def __init__(self, bytes_max: int) -> None:
-        self._chunks: deque[bytes] = deque()
+    def __init__(self, bytes_max: int, *, gzip: bool = False) -> None:
+        self.gzip = gzip
+        self.closed = False
+        self._pieces: deque[bytes] = deque([chunks.GZIP_HEADER] if gzip else [])
         self._bytes = 0
         self._bytes_max = bytes_max
         self._wake = asyncio.Event()
-        self.closed = False
 
-    def put(self, chunk: bytes) -> None:
+    def put(self, chunk: Chunk) -> None:
         """Queue a chunk, or drop all and say `reset` when it is too much."""
-        if self._bytes + len(chunk) > self._bytes_max:
-            self._chunks.clear()
-            self._bytes = 0
-            chunk = RESET
-        self._chunks.append(chunk)
-        self._bytes += len(chunk)
+        piece = self._coded(chunk)
+        if self._bytes + len(piece) > self._bytes_max:
+            self._drop()
+            piece = self._coded(chunks.RESET)
+        self._pieces.append(piece)
+        self._bytes += len(piece)
         self._wake.set()
 
     def close(self) -> None:
@@ -61,19 +57,33 @@ class Client:
 
     async def next(self, timeout_s: float) -> bytes | None:
         """Return what is queued, a heartbeat after `timeout_s`, or None at the end."""
-        if not self._chunks and not self.closed:
+        if not self._pieces and not self.closed:
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._wake.wait()
             except TimeoutError:
-                return HEARTBEAT
+                return self._coded(chunks.HEARTBEAT)
         self._wake.clear()
-        if not self._chunks:
-            return None if self.closed else HEARTBEAT
-        joined = b"".join(self._chunks)
-        self._chunks.clear()
+        if not self._pieces:
+            return None if self.closed else self._coded(chunks.HEARTBEAT)
+        joined = b"".join(self._pieces)
+        self._pieces.clear()
         self._bytes = 0
         return joined
+
+    @property
+    def ending(self) -> bytes:
+        """What is written after the last event."""
+        return chunks.GZIP_END if self.gzip else b""
+
+    def _coded(self, chunk: Chunk) -> bytes:
+        return chunk.packed if self.gzip else chunk.plain
+
+    def _drop(self) -> None:
+        # Blocks stand for themselves, so any may be left out; the header may not.
+        header = self._pieces and self._pieces[0] == chunks.GZIP_HEADER
+        self._pieces = deque([chunks.GZIP_HEADER] if header else [])
+        self._bytes = 0
 
 
 class Hub:
@@ -94,7 +104,7 @@ class Hub:
         """How many browsers listen."""
         return len(self._clients)
 
-    def join(self, last_event_id: str | None) -> Client:
+    def join(self, last_event_id: str | None, *, gzip: bool = False) -> Client:
         """Add a client; the stream from the core begins with the first.
 
         Raises:
@@ -107,7 +117,7 @@ class Hub:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._core.subscribe(self._push_threadsafe, self._link_threadsafe)
-        client = Client(self._limits.sse_client_bytes)
+        client = Client(self._limits.sse_client_bytes, gzip=gzip)
         client.put(self._greeting(last_event_id))
         self._clients.add(client)
         return client
@@ -122,21 +132,21 @@ class Hub:
         for client in self._clients:
             client.close()
 
-    def _greeting(self, last_event_id: str | None) -> bytes:
-        hello = b"retry: 2000\n" + _link_chunk(up=self._core.connected)
+    def _greeting(self, last_event_id: str | None) -> Chunk:
+        hello = chunks.greeting(retry_ms=RETRY_MS) + chunks.link(up=self._core.connected)
         if last_event_id is None:
             return hello
         if last_event_id not in self._history:
-            return hello + RESET
+            return hello + chunks.RESET
         known = list(self._history)
         missed = known[known.index(last_event_id) + 1 :]
-        return hello + encode(self._history[event_id] for event_id in missed)
+        return hello + chunks.encode(self._history[event_id] for event_id in missed)
 
     def _push_threadsafe(self, events: list[messages.Event]) -> None:
         self._in_loop(lambda: self.push(events))
 
     def _link_threadsafe(self, up: bool) -> None:
-        self._in_loop(lambda: self._broadcast(_link_chunk(up=up)))
+        self._in_loop(lambda: self._broadcast(chunks.link(up=up)))
 
     def _in_loop(self, callback: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -162,44 +172,8 @@ class Hub:
         self._flushing = False
         events, self._gathered = self._gathered, []
         if events and self._clients:
-            self._broadcast(encode(events))
+            self._broadcast(chunks.encode(events))
 
-    def _broadcast(self, chunk: bytes) -> None:
+    def _broadcast(self, chunk: Chunk) -> None:
         for client in self._clients:
             client.put(chunk)
-
-
-def encode(events: Iterable[messages.Event]) -> bytes:
-    """Write events as `text/event-stream`, each thing once, as it is after the last."""
-    latest: dict[tuple[str, str], messages.Event] = {}
-    numbers = itertools.count()
-    for event in events:
-        key = (event.kind, _subject(event) or f"#{next(numbers)}")
-        latest.pop(key, None)
-        latest[key] = event
-    return b"".join(_encode_one(event) for event in latest.values())
-
-
-def _subject(event: messages.Event) -> str:
-    """Name what the event is about, where a later event replaces an earlier one."""
-    if event.kind in {"stats", "model"}:
-        return event.kind
-    if event.kind not in {"job", "worker"}:
-        return ""
-    try:
-        return bytes(_keyed.decode(event.data)["id"]).decode()
-    except (msgspec.DecodeError, KeyError):
-        return ""
-
-
-def _encode_one(event: messages.Event) -> bytes:
-    if event.kind == "reset":
-        return f"id: {event.id}\n".encode() + RESET
-    data = event.data
-    if event.kind == "job":
-        data = msgspec.json.encode(views.job(_job_view.decode(data)))
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (event.id.encode(), event.kind.encode(), data)
-
-
-def _link_chunk(*, up: bool) -> bytes:
-    return b'event: core\ndata: {"up": %s}\n\n' % (b"true" if up else b"false")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 BENCHES = {
     "service": "the whole service over HTTP: images/s, latency, CPU per job",
+    "listeners": "the same load beside 0 and 500 event streams",
     "store": "the job table: durable jobs/s, commit latency, recovery",
     "scheduler": "the scheduler alone: CPU per job, memory per queued job",
     "wire": "frames over one connection: messages/s",

@@ -67,7 +67,7 @@ export class ClusterView {
     const list = byId("workers");
     const focused = document.activeElement instanceof HTMLElement && list.contains(document.activeElement) ? document.activeElement.dataset.worker : undefined;
     list.replaceChildren(...workers.map((worker) => this.#worker(worker)));
-    if (focused) list.querySelector(`button[data-worker="${CSS.escape(focused)}"]`)?.focus();
+    if (focused) /** @type {HTMLElement | null} */ (list.querySelector(`button[data-worker="${CSS.escape(focused)}"]`))?.focus();
     byId("timeline-panel").hidden = workers.length === 0;
   }
 

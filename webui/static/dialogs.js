@@ -56,7 +56,7 @@ export class Details {
 
   /** @param {Job} job */
   #buttons(job) {
-    const made = [h("a", { class: "button", href: `/api/v1/jobs/${job.id}` }, "JSON")];
+    const made = /** @type {HTMLElement[]} */ ([h("a", { class: "button", href: `/api/v1/jobs/${job.id}` }, "JSON")]);
     const add = (/** @type {string} */ text, /** @type {(id: string) => void} */ act) =>
       made.push(h("button", { class: "button", type: "button", onclick: () => { this.dialog.close(); act(job.id); } }, text));
     if (!TERMINAL.has(job.state)) add("Cancel", this.actions.cancel);

@@ -36,6 +36,8 @@ export class JobsView {
     this.more = byId("more");
     /** @type {Map<string, Card>} */
     this.cards = new Map();
+    /** @type {{chip: HTMLElement, number: HTMLElement}[]} */
+    this.chips = [];
     this.states = new Set();
     this.filter = 0;
     this.words = "";
@@ -43,6 +45,8 @@ export class JobsView {
     /** @type {string | null | undefined} undefined: not asked yet; null: no more */
     this.cursor = undefined;
     this.loading = false;
+    /** Called when the filter has changed. */
+    this.dispatchFilter = () => {};
     this.draw = oncePerFrame(() => this.#draw());
     this.#buildChips();
     const search = /** @type {HTMLInputElement} */ (byId("search"));
@@ -98,7 +102,7 @@ export class JobsView {
     this.shown = WINDOW;
     this.cursor = undefined;
     this.draw();
-    this.dispatchFilter?.();
+    this.dispatchFilter();
     await this.#loadPage();
   }
 

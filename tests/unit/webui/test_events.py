@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
 import msgspec
+import pytest
 
 from tests.fakes.core import FakeCore
 from tests.unit.webui.conftest import Web, picture
 from webui.config import Limits
-from webui.hub import HEARTBEAT, RESET, Client, encode
+from webui.chunks import HEARTBEAT, RESET, Chunk, encode, takes_gzip
+from webui.hub import Client
 from wire import messages
 
 Seen = tuple[str, str, dict[str, object]]
@@ -151,7 +154,7 @@ def test_only_the_last_state_of_a_thing_is_sent() -> None:
             event(6, "removed", jobs=["j9"]),
             event(7, "removed", jobs=["j8"]),
         ]
-    ).decode()
+    ).plain.decode()
     assert [line for line in text.splitlines() if line.startswith("id")] == [
         "id: 1-2",
         "id: 1-4",
@@ -165,22 +168,86 @@ def test_a_client_that_does_not_read_is_reset_and_bounded() -> None:
     async def run() -> tuple[bytes | None, bytes | None]:
         client = Client(bytes_max=100)
         for _ in range(50):
-            client.put(b"x" * 40)
+            client.put(Chunk(b"x" * 40))
         first = await client.next(1)
         return first, await client.next(0.01)
 
     first, second = asyncio.run(run())
     assert first is not None
-    assert RESET in first
+    assert RESET.plain in first
     assert len(first) <= 100
-    assert second == HEARTBEAT
+    assert second == HEARTBEAT.plain
 
 
 def test_a_closed_client_gets_what_is_queued_and_then_the_end() -> None:
     async def run() -> list[bytes | None]:
         client = Client(Limits().sse_client_bytes)
-        client.put(b"last words")
+        client.put(Chunk(b"last words"))
         client.close()
         return [await client.next(1), await client.next(1)]
 
     assert asyncio.run(run()) == [b"last words", None]
+
+
+def unpacked(client: Client, after: list[bytes]) -> bytes:
+    """What a reader that is not told where blocks end makes of a gzip stream."""
+    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    return b"".join(reader.decompress(piece) for piece in [*after, client.ending])
+
+
+def test_clients_who_came_at_other_times_share_the_compressed_bytes() -> None:
+    async def run() -> tuple[bytes, bytes, bytes]:
+        early, late = Client(10**6, gzip=True), Client(10**6, gzip=True)
+        first, second = Chunk(b"data: one\n\n" * 99), Chunk(b"data: two\n\n" * 99)
+        early.put(first)
+        read = [await early.next(1) or b""]
+        for client in (early, late):
+            client.put(second)
+        read.append(await early.next(1) or b"")
+        alone = await late.next(1) or b""
+        assert alone.endswith(second.packed)
+        assert len(second.packed) < len(second.plain) // 5
+        return unpacked(early, read), unpacked(late, [alone]), first.plain + second.plain
+
+    early, late, both = asyncio.run(run())
+    assert early == both
+    assert both.endswith(late)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_gzip_stream_is_whole_after_a_reset(started: bool) -> None:
+    async def run() -> bytes:
+        client = Client(bytes_max=100, gzip=True)
+        read = []
+        if started:
+            client.put(Chunk(b"event: seen\n\n"))
+            read.append(await client.next(1) or b"")
+        for number in range(50):
+            client.put(Chunk(b"x" * number))
+        read.append(await client.next(1) or b"")
+        return unpacked(client, read)
+
+    text = asyncio.run(run())
+    assert text.startswith(b"event: seen") is started
+    assert RESET.plain in text
+
+
+@pytest.mark.parametrize(
+    ("sent", "wanted"),
+    [("gzip, deflate, br", True), ("br;q=1, gzip;q=0.5", True), ("*", True), ("gzip;q=0", False),
+     ("identity", False), ("", False), (None, False)],
+)  # fmt: skip
+def test_only_who_asks_gets_gzip(sent: str | None, wanted: bool) -> None:
+    assert takes_gzip(sent) is wanted
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+def test_a_stream_is_the_same_in_both_codings(coding: str, web: Web) -> None:
+    headers = {"Accept-Encoding": coding}
+    with web.client() as client, client.stream("GET", "/api/v1/events", headers=headers) as answer:
+        assert answer.headers.get("content-encoding", "identity") == coding
+        assert answer.headers["vary"] == "Accept-Encoding"
+        events = read(answer)
+        assert next(events)[1:] == ("core", {"up": True})
+        job = submit(web, 7)
+        assert until(events, job_ended)[2]["id"] == job

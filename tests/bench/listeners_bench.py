@@ -1,0 +1,205 @@
+"""What browsers that only look cost: the same load beside none and beside many event streams.
+
+    python -m tests.bench.listeners_bench [--listeners 500] [--rounds 3] [--real]
+
+A real core and a real web process; null workers, which answer at once, so that
+the web and the core are what is measured (`--real`: two workers with a model).
+A closed loop of requests wait for their results. Each round measures every arm
+in a web process of its own that nobody has listened to before, in an order that
+changes from round to round. The listeners accept gzip, as every browser does,
+and sit in one process that counts and drops what comes (`MSG_TRUNC`); its CPU
+is in the table because it shares the machine with the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import selectors
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+from tests.bench.http_load import post_request, run_load
+from tests.fakes.cluster import Cluster
+from tests.shared import make_jpeg
+
+CONCURRENCY = 32
+GREETING_S = 30.0
+STOP_S = 15.0
+DROP_BYTES = 2**20
+REQUEST = (
+    b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+    b"Accept-Encoding: gzip\r\n\r\n"
+)
+COLUMNS = (
+    ("jobs/s", "jobs_per_s"),
+    ("p99 ms", "p99_ms"),
+    ("web CPU %", "web_cpu_percent"),
+    ("web MiB", "web_mib"),
+    ("kB/s each", "listener_kb_per_s"),
+    ("listeners' own CPU %", "listener_cpu_percent"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm of one round."""
+
+    jobs_per_s: float
+    p99_ms: float
+    web_cpu_percent: float
+    web_mib: float
+    listener_kb_per_s: float
+    listener_cpu_percent: float
+
+
+class Listeners:
+    """A process that holds `count` event streams open and reads them."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._count = count
+        self._pipe, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_listen, args=(port, count, theirs), daemon=True
+        )
+        self._process.start()
+        if not self._pipe.poll(GREETING_S):
+            raise AssertionError(f"{count} listeners weren't greeted in {GREETING_S} s")
+        self._pipe.recv()
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time so far."""
+        return _cpu_s(psutil.Process(self._process.pid))
+
+    def end(self) -> tuple[int, int]:
+        """Bytes that came after the greeting: in all, and to the one who got least."""
+        self._pipe.send(None)
+        received: list[int] = self._pipe.recv()
+        self._process.join()
+        return sum(received), min(received)
+
+
+def _listen(port: int, count: int, pipe: Connection) -> None:
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2
+    )
+    ready = selectors.DefaultSelector()
+    received = [0] * count
+    for number in range(count):
+        stream = socket.create_connection(("127.0.0.1", port))
+        stream.sendall(REQUEST)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += stream.recv(4096)
+        if b" 200 " not in head[:20] or b"gzip" not in head:
+            raise AssertionError(f"listener {number} was answered {head!r}")
+        ready.register(stream, selectors.EVENT_READ, number)
+    ready.register(pipe, selectors.EVENT_READ, None)
+    pipe.send("all are greeted")
+    dropped = bytearray(DROP_BYTES)
+    while True:
+        for key, _ in ready.select():
+            if key.data is None:
+                pipe.send(received)
+                return
+            stream = key.fileobj  # type: ignore[assignment]
+            received[key.data] += stream.recv_into(dropped, DROP_BYTES, socket.MSG_TRUNC)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
+    return sum(time.user + time.system for time in times)
+
+
+def measure(lookout: Cluster, listeners: int, requests: Sequence[bytes], count: int) -> Row:
+    """One arm: a fresh web process, a warm-up, the load."""
+    assert lookout.web is not None
+    lookout.web.term()
+    lookout.web.finish(time.monotonic() + STOP_S)
+    lookout.start_web()
+    host, port = lookout.url.removeprefix("http://").split(":")
+    run_load(host, int(port), requests, CONCURRENCY, CONCURRENCY * 4)
+    crowd = Listeners(int(port), listeners) if listeners else None
+    web = psutil.Process(lookout.web.pid)
+    before = _cpu_s(web), crowd.cpu_s() if crowd else 0.0
+    result = run_load(host, int(port), requests, CONCURRENCY, count)
+    web_s = _cpu_s(web) - before[0]
+    listener_s = crowd.cpu_s() - before[1] if crowd else 0.0
+    rss = sum(one.memory_info().rss for one in [web, *web.children(recursive=True)])
+    if set(result.statuses) != {200}:
+        raise AssertionError(f"answers {result.statuses}")
+    total, least = crowd.end() if crowd else (0, 1)
+    if least == 0:
+        raise AssertionError("a listener heard nothing")
+    return Row(
+        jobs_per_s=result.per_second,
+        p99_ms=result.percentile_ms(99),
+        web_cpu_percent=100 * web_s / result.elapsed_s,
+        web_mib=rss / 2**20,
+        listener_kb_per_s=total / max(1, listeners) / 1000 / result.elapsed_s,
+        listener_cpu_percent=100 * listener_s / result.elapsed_s,
+    )
+
+
+def _table(rows: dict[int, list[Row]]) -> str:
+    lines = ["| event streams | " + " | ".join(name for name, _ in COLUMNS) + " |"]
+    lines.append("|---" * (len(COLUMNS) + 1) + "|")
+    for listeners, measured in rows.items():
+        cells = []
+        for _, field in COLUMNS:
+            values = [getattr(row, field) for row in measured]
+            spread = f"{min(values):.1f}–{max(values):.1f}"
+            cells.append(f"{statistics.median(values):.1f} ({spread})")
+        lines.append(f"| {listeners} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _ratio(rows: dict[int, list[Row]], listeners: int) -> str:
+    pairs = zip(rows[0], rows[listeners], strict=True)
+    ratios = sorted(beside.jobs_per_s / alone.jobs_per_s for alone, beside in pairs)
+    spread = f"{ratios[0]:.3f}–{ratios[-1]:.3f}"
+    return f"jobs/s beside {listeners} ÷ alone: {statistics.median(ratios):.3f} ({spread})"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--listeners", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0, help="about, an arm of a round")
+    parser.add_argument("--real", action="store_true", help="workers with a model")
+    options = parser.parse_args(arguments)
+    size = (1600, 1200) if options.real else (96, 72)
+    bodies = [make_jpeg(seed, size, 94).ljust(100_000, b"\0") for seed in range(8)]
+    headers = ["Content-Type: image/jpeg", "Prefer: wait=60"]
+    requests = [post_request("/api/v1/jobs", "localhost", body, headers) for body in bodies]
+    flags = [] if options.real else ["--engine", "null", "--enable-fault-hooks"]
+    rows: dict[int, list[Row]] = {0: [], options.listeners: []}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Cluster(Path(folder), workers=2, worker_args=flags) as lookout,
+    ):
+        lookout.wait_ready()
+        host, port = lookout.url.removeprefix("http://").split(":")
+        began = time.perf_counter()
+        run_load(host, int(port), requests, CONCURRENCY, 200)
+        count = int(200 / (time.perf_counter() - began) * options.seconds)
+        for number in range(options.rounds):
+            for listeners in sorted(rows, reverse=bool(number % 2)):
+                rows[listeners].append(measure(lookout, listeners, requests, count))
+    print(f"{psutil.cpu_count()} CPUs, {count} jobs an arm, {len(bodies[0]) // 1000} kB each")
+    print(_table(rows))
+    print(_ratio(rows, options.listeners))
+
+
+if __name__ == "__main__":
+    main()
