@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-lint ## check style, format, types and who imports whom
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy $(TYPED)
 	$(BIN) -m tests.imports
+	$(BIN) -m tests.tools.check_js
 
 format: $(VENV)/.installed-lint ## put the source into its format, and fix what can be fixed
 	$(BIN) -m ruff check --fix .

@@ -15,6 +15,7 @@ from client.job import Guess, Job, JobError, Result
 from client.journey import Retry
 from client.run import Outcome, Run
 from client.sources import Data, File, Url
+from client.video import Video
 
 __all__ = [
     "AsyncLookout",
@@ -38,4 +39,5 @@ __all__ = [
     "TimedOut",
     "Unreachable",
     "Url",
+    "Video",
 ]

@@ -68,7 +68,7 @@ class AsyncLookout:
         """Classify images; their outcomes, as they come or (`in_order`) as they were given.
 
         `images` is one or many of: a path, a folder (its images; `recursive`: and those of
-        its folders), an http or https URL (which the server fetches), bytes, or `Data`.
+        its folders), an http or https URL (which the server fetches), bytes, `Data`, or `Video`.
         It is read as the work goes on, from another thread. `deadline_s` is for the whole
         call, `concurrency` the number of images under way. `on_result` is told of each
         outcome when the image has ended, `on_retry` of each try that will be repeated,

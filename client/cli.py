@@ -13,9 +13,10 @@ from types import FrameType
 from client.blocking import Lookout, Results
 from client.display import Display
 from client.errors import BadInput, ClientError, FailedImage, Refused, TimedOut, Unreachable
-from client.flags import STDIN, Options, build_parser, folders, parse
+from client.flags import STDIN, Options, build_parser, folders, parse, videos
 from client.output import header, printable, row
 from client.sources import Data, ImageLike
+from client.video import Video, load_av
 
 EXIT_DONE = 0
 EXIT_SOME_FAILED = 1
@@ -75,7 +76,8 @@ class Command:
     def _start(self, lookout: Lookout, display: Display, images: list[ImageLike]) -> Results:
         options = self._options
         found = folders(options)
-        display.count(len(images) - len(found), found, recursive=options.recursive)
+        if not videos(options.images):  # nobody knows how many frames one has
+            display.count(len(images) - len(found), found, recursive=options.recursive)
         results = lookout.classify(
             images,
             concurrency=options.concurrency,
@@ -130,8 +132,14 @@ class Command:
 
 
 def _images(options: Options) -> Iterator[ImageLike]:
+    films = set(videos(options.images))
+    if films:
+        load_av()  # or say what is missing before anything is sent
     for image in options.images:
-        yield _stdin(options) if image == STDIN else image
+        if image in films:
+            yield Video(image, options.every_s)
+        else:
+            yield _stdin(options) if image == STDIN else image
 
 
 def _stdin(options: Options) -> Data:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from client.config import CONCURRENCY, CONCURRENCY_MAX, Limits
 from client.sources import is_url
+from client.video import EVERY_S, EVERY_S_MIN, is_video
 
 SERVER_DEFAULT = "http://localhost"
 STDIN = "-"
@@ -35,6 +37,7 @@ class Options:
     deadline_s: float | None
     limits: Limits
     recursive: bool
+    every_s: float
     in_order: bool
     format: Format
     top: int
@@ -53,8 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "images",
         nargs="+",
-        metavar="PATH|DIR|URL|-",
-        help="image files, folders of images, URLs that the server fetches, or - for stdin",
+        metavar="PATH|DIR|URL|VIDEO|-",
+        help="image files, folders of images, URLs that the server fetches, video files (of which "
+        "frames are taken), or - for stdin",
     )
     _add_server(parser)
     _add_work(parser)
@@ -92,6 +96,13 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-r", "--recursive", action="store_true", help="folders in folders too")
     parser.add_argument(
+        "--every",
+        metavar="S",
+        type=_interval,
+        default=EVERY_S,
+        help="of a video, a frame every S seconds; default %(default)g",
+    )
+    parser.add_argument(
         "--image-bytes-max",
         metavar="N",
         type=_Between(1, 2**31),
@@ -117,7 +128,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help=f"best classes of each image, 1 to {TOP_MAX}; default 1, with --json {TOP_MAX}",
     )
     parser.add_argument(
-        "--in-order", action="store_true", help="results in the order of the images"
+        "--in-order",
+        action="store_true",
+        help="results in the order of the images; always with a video",
     )
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="no progress, no summary; errors are still told"
@@ -142,7 +155,9 @@ def parse(arguments: list[str] | None) -> Options:
         deadline_s=given.deadline,
         limits=Limits(patience_s=given.patience, image_bytes=given.image_bytes_max),
         recursive=given.recursive,
-        in_order=given.in_order,
+        every_s=given.every,
+        # Rows of a video are read from its beginning to its end.
+        in_order=given.in_order or bool(videos(given.images)),
         format=shape,
         top=given.top or (TOP_MAX if shape == "json" else 1),
         quiet=given.quiet,
@@ -153,6 +168,18 @@ def folders(options: Options) -> list[Path]:
     """Those of the images that are folders."""
     paths = (Path(image) for image in options.images if image != STDIN and not is_url(image))
     return [path for path in paths if path.is_dir()]
+
+
+def videos(images: Iterable[str]) -> list[str]:
+    """Those of the images that are video files."""
+    named = (image for image in images if image != STDIN and not is_url(image))
+    return [image for image in named if is_video(image) and not Path(image).is_dir()]
+
+
+def _interval(text: str) -> float:
+    if (value := _seconds(text)) < EVERY_S_MIN:
+        raise argparse.ArgumentTypeError(f"{text!r}: give at least {EVERY_S_MIN:g} seconds")
+    return value
 
 
 def _seconds(text: str) -> float:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,7 +24,7 @@ SUFFIXES = frozenset(
 )
 _OCTETS = "application/octet-stream"
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | File | Url | Data | Unlisted"
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | File | Url | Data | Unlisted | Frames"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ class Source(Protocol):
         Raises:
             FailedImage: it can't be read, is empty, or has over `bytes_max` bytes.
         """
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Something that holds many images, as `client.video.Video` does."""
+
+    def frames(self) -> Iterator[Source]:
+        """The images, lazily."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +147,17 @@ def _source(image: object, recursive: bool) -> Iterator[Source]:
         yield image
     elif isinstance(image, bytes | bytearray | memoryview):
         yield Data(bytes(image))
+    elif isinstance(image, Frames):
+        yield from image.frames()
     elif isinstance(image, str) and is_url(image):
         yield Url(image)
     elif isinstance(image, str | os.PathLike):
         path = Path(os.fsdecode(image))
         yield from (walk(path, recursive=recursive) if path.is_dir() else [File(path)])
     else:
-        raise TypeError(f"{type(image).__name__} is no image: give a path, a URL, bytes or Data")
+        raise TypeError(
+            f"{type(image).__name__} is no image: give a path, a URL, bytes, Data or Video"
+        )
 
 
 def is_url(text: str) -> bool:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from flask import Blueprint, Flask, Request, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
 
 from webui import openapi, parameters, views
 from webui.config import Config
@@ -26,7 +27,7 @@ api = Blueprint("api", __name__, url_prefix="/api/v1")
 # (rule, method, endpoint): answered by the gateway, not by Flask.
 NATIVE = (
     ("/api/v1/jobs", "POST", "post_jobs"),
-    ("/api/v1/jobs/<job_id>", "GET", "get_job"),
+    ("/api/v1/jobs/<job:job_id>", "GET", "get_job"),
     ("/api/v1/classify", "GET", "classify"),
     ("/api/v1/events", "GET", "events"),
     ("/api/v1/results.csv", "GET", "results_csv"),
@@ -54,6 +55,12 @@ class IdsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     jobs: list[messages.JobId]
 
 
+class JobId(BaseConverter):
+    """`<job:…>` of a rule: what is no job id leads to another rule, or nowhere."""
+
+    regex = parameters.JOB_ID.pattern
+
+
 class LookoutFlask(Flask):
     """Flask with what the views need, typed."""
 
@@ -65,6 +72,7 @@ class LookoutFlask(Flask):
 def make_app(config: Config, core: Core) -> LookoutFlask:
     """Build the application of one process."""
     app = LookoutFlask(__name__)
+    app.url_map.converters["job"] = JobId
     app.core = core
     app.config_of_process = config
     app.thumbnails = Thumbnails(config.limits)
@@ -85,8 +93,7 @@ def make_app(config: Config, core: Core) -> LookoutFlask:
 @api.get("/jobs")
 def list_jobs() -> Response:
     """A page of jobs, newest first."""
-    states = parameters.states(request.args.getlist("state"))
-    submission = parameters.submission_filter(request.args.get("submission"))
+    states, submission = _filters()
     asked = messages.ListJobs(
         request=0,
         states=states,
@@ -102,7 +109,7 @@ def list_jobs() -> Response:
     return response
 
 
-@api.delete("/jobs/<job_id>")
+@api.delete("/jobs/<job:job_id>")
 def delete_job(job_id: str) -> Response:
     """Cancel a job where needed, then delete it and its image."""
     job_id = parameters.job_id(job_id)
@@ -115,7 +122,7 @@ def delete_job(job_id: str) -> Response:
 @api.delete("/jobs")
 def delete_jobs() -> Response:
     """Delete all jobs, or those of the filters, or those of the body."""
-    ids = _body_ids() if request.data else _filtered_ids()
+    ids = _chosen_ids()
     if ids is None:
         done = _ask(messages.RemoveJobs(request=0, jobs=None), messages.Done)
         return _json({"removed": done.count})
@@ -125,12 +132,12 @@ def delete_jobs() -> Response:
 @api.post("/jobs/cancel")
 def cancel_jobs() -> Response:
     """Cancel the jobs of the body, or of the filters, that aren't terminal."""
-    ids = _body_ids() if request.data else _filtered_ids()
+    ids = _chosen_ids()
     done = _ask(messages.CancelJobs(request=0, jobs=ids), messages.Done)
     return _json({"cancelled": done.count})
 
 
-@api.post("/jobs/<job_id>/cancel")
+@api.post("/jobs/<job:job_id>/cancel")
 def cancel_job(job_id: str) -> Response:
     """Cancel one job; it stays, as `cancelled`. A terminal job stays as it is."""
     job_id = parameters.job_id(job_id)
@@ -148,7 +155,7 @@ def retry_jobs() -> Response:
     return _retry(ids)
 
 
-@api.post("/jobs/<job_id>/retry")
+@api.post("/jobs/<job:job_id>/retry")
 def retry_job(job_id: str) -> Response:
     """Try one failed or cancelled job again, as a new job."""
     job_id = parameters.job_id(job_id)
@@ -156,7 +163,7 @@ def retry_job(job_id: str) -> Response:
     return _retry([job_id])
 
 
-@api.get("/jobs/<job_id>/image")
+@api.get("/jobs/<job:job_id>/image")
 def get_image(job_id: str) -> Response:
     """The image, as uploaded. Never as anything that a browser would run."""
     image = _ask(messages.GetImage(request=0, job=parameters.job_id(job_id)), messages.Image)
@@ -171,7 +178,7 @@ def get_image(job_id: str) -> Response:
     return _with_etag(response)
 
 
-@api.get("/jobs/<job_id>/thumbnail")
+@api.get("/jobs/<job:job_id>/thumbnail")
 def get_thumbnail(job_id: str) -> Response:
     """A small WebP of the image."""
     job_id = parameters.job_id(job_id)
@@ -290,6 +297,17 @@ def _retry(ids: list[str]) -> Response:
     return response
 
 
+def _chosen_ids() -> list[str] | None:
+    """Return the ids of the body, else of the filters; None where there is neither."""
+    states, submission = _filters()
+    return _body_ids() if request.data else _filtered_ids(states, submission)
+
+
+def _filters() -> tuple[list[messages.JobState], str | None]:
+    states = parameters.states(request.args.getlist("state"))
+    return states, parameters.submission_filter(request.args.get("submission"))
+
+
 def _body_ids() -> list[str]:
     try:
         ids = msgspec.json.decode(request.data, type=IdsBody).jobs
@@ -300,10 +318,7 @@ def _body_ids() -> list[str]:
     return ids
 
 
-def _filtered_ids() -> list[str] | None:
-    """Return the ids of `state=` and `submission=`, None where neither is given."""
-    states = parameters.states(request.args.getlist("state"))
-    submission = parameters.submission_filter(request.args.get("submission"))
+def _filtered_ids(states: list[messages.JobState], submission: str | None) -> list[str] | None:
     if not states and submission is None:
         return None
     ids: list[str] = []

@@ -20,7 +20,8 @@ JOB_ID: Schema = {"type": "string", "pattern": "^j[0-9]{1,18}$"}
 SUBMISSION_ID: Schema = {"type": "string", "pattern": "^s[0-9]{1,18}$"}
 STATE: Schema = {"type": "string", "enum": list(views.STATES)}
 BINARY: Schema = {"type": "string", "format": "binary"}
-SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 120}
+SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 1e9}
+JOBS_RETRIED_MAX = 1000
 
 
 @cache
@@ -89,7 +90,7 @@ def _paths() -> Schema:
                 _json("Accepted", "202"),
                 [400, 404, 409, 422, 429, 503, 507],
                 [],
-                _body("Ids"),
+                _body("RetryIds"),
             )
         },
         "/api/v1/jobs/{job_id}/image": {
@@ -211,6 +212,8 @@ def _post_jobs() -> Schema:
         "200": _content("All jobs ended within the wait", "application/json", _ref("Accepted")),
         **_json("Accepted", "202"),
     }
+    for answer in responses.values():
+        answer["links"] = _links_of_a_submission()
     return _operation(
         "Submit images",
         responses,
@@ -237,7 +240,7 @@ def _classify() -> Schema:
         [403, 406, 422, 429, 502, 503, 504, 507],
         [
             _query("url", {"type": "string", "format": "uri"}, required=True),
-            _query("timeout", SECONDS),
+            _query("timeout", SECONDS, "deadline, s; 120 at most"),
         ],
     )
 
@@ -258,6 +261,27 @@ def _results(media_type: str, schema: Schema) -> Schema:
         [422, 503],
         [STATES, SUBMISSION],
     )
+
+
+def _links_of_a_submission() -> Schema:
+    """Where the ids of the answer lead."""
+    job = {"job_id": "$response.body#/jobs/0/id"}
+    submission = {"submission_id": "$response.body#/submission"}
+    return {
+        "job": _link("jobs/{job_id}", "get", job),
+        "image": _link("jobs/{job_id}/image", "get", job),
+        "thumbnail": _link("jobs/{job_id}/thumbnail", "get", job),
+        "cancel": _link("jobs/{job_id}/cancel", "post", job),
+        "retry": _link("jobs/{job_id}/retry", "post", job),
+        "remove": _link("jobs/{job_id}", "delete", job),
+        "submission": _link("submissions/{submission_id}", "get", submission),
+    }
+
+
+def _link(path: str, method: str, parameters: dict[str, str]) -> Schema:
+    # A JSON pointer into this document: a slash of the path is written ~1 (RFC 6901).
+    pointer = f"/api/v1/{path}".replace("/", "~1")
+    return {"operationRef": f"#/paths/{pointer}/{method}", "parameters": parameters}
 
 
 # --- pieces --------------------------------------------------------------------------------
@@ -328,7 +352,7 @@ def _parameter(place: str, name: str, schema: Schema, text: str, required: bool)
     return parameter | ({"description": text} if text else {})
 
 
-WAIT = _query("wait", SECONDS, "answer when all have ended, or after so many seconds")
+WAIT = _query("wait", SECONDS, "answer when all have ended, or after so many seconds, 120 at most")
 PREFER = _header("Prefer", STRING)
 STATES = _query("state", {"type": "array", "items": STATE}, "several times, or with commas")
 SUBMISSION = _query("submission", SUBMISSION_ID)
@@ -385,6 +409,10 @@ def _schemas() -> Schema:
         "Jobs": _object({"jobs": _list(_ref("Job")), "cursor": NULLABLE_STRING}),
         "Accepted": _object({"submission": SUBMISSION_ID, "jobs": _list(_ref("Job"))}),
         "Ids": {**_object({"jobs": _list(JOB_ID)}), "additionalProperties": False},
+        "RetryIds": {
+            **_object({"jobs": {**_list(JOB_ID), "minItems": 1, "maxItems": JOBS_RETRIED_MAX}}),
+            "additionalProperties": False,
+        },
         "Url": {
             **_object({"url": {"type": "string", "format": "uri"}}, name=NULLABLE_STRING),
             "additionalProperties": False,

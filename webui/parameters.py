@@ -10,10 +10,13 @@ from webui import views
 from webui.problems import Problem
 from wire import messages
 
-JOB_ID = re.compile(r"^j[0-9]{1,18}$")
-SUBMISSION_ID = re.compile(r"^s[0-9]{1,18}$")
+JOB_ID = re.compile(r"j[0-9]{1,18}")
+SUBMISSION_ID = re.compile(r"s[0-9]{1,18}")
 PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?:$|[,;\s])")
-KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# Any way to write a number that JSON knows; the whole is bounded beside it.
+SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?(e[-+]?[0-9]{1,3})?", re.IGNORECASE)
+SECONDS_CHARS_MAX = 40
 TIMEOUT_S_MAX = 7 * 24 * 3600.0
 
 
@@ -25,7 +28,8 @@ def seconds(name: str, text: str | None, maximum_s: float) -> float | None:
     """
     if text is None:
         return None
-    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text) is None or float(text) > maximum_s:
+    written = len(text) <= SECONDS_CHARS_MAX and SECONDS.fullmatch(text)
+    if not written or float(text) > maximum_s:
         raise Problem(
             "invalid_parameter", f"{name}={text[:32]!r}: give seconds from 0 to {maximum_s:g}"
         )
@@ -54,7 +58,7 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
         Problem: `invalid_parameter`.
     """
     key = headers.get("idempotency-key")
-    if key is not None and KEY.match(key) is None:
+    if key is not None and KEY.fullmatch(key) is None:
         raise Problem(
             "invalid_parameter", "an Idempotency-Key has 1 to 255 visible ASCII characters"
         )
@@ -63,14 +67,14 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
 
 def job_id(text: str) -> str:
     """Return a job id, or say that there is no such job."""
-    if JOB_ID.match(text) is None:
+    if JOB_ID.fullmatch(text) is None:
         raise Problem("not_found", f"there is no job {text[:32]!r}; ids look like j42")
     return text
 
 
 def submission_id(text: str) -> str:
     """Return a submission id, or say that there is no such submission."""
-    if SUBMISSION_ID.match(text) is None:
+    if SUBMISSION_ID.fullmatch(text) is None:
         raise Problem("not_found", f"there is no submission {text[:32]!r}; ids look like s42")
     return text
 
@@ -81,13 +85,13 @@ def submission_filter(text: str | None) -> str | None:
     Raises:
         Problem: `invalid_parameter`.
     """
-    if text is not None and SUBMISSION_ID.match(text) is None:
+    if text is not None and SUBMISSION_ID.fullmatch(text) is None:
         raise Problem("invalid_parameter", f"submission={text[:32]!r}: ids look like s42")
     return text
 
 
 def states(values: Iterable[str]) -> list[messages.JobState]:
-    """Read `state=`, given several times or with commas.
+    """Read `state=`, given several times or with commas; each state once.
 
     Raises:
         Problem: `invalid_parameter`.
@@ -98,7 +102,7 @@ def states(values: Iterable[str]) -> list[messages.JobState]:
             raise Problem(
                 "invalid_parameter", f"state={name[:32]!r}: one of {', '.join(views.STATES)}"
             )
-    return cast("list[messages.JobState]", names)
+    return cast("list[messages.JobState]", list(dict.fromkeys(names)))
 
 
 def limit(text: str | None, default: int = 100, maximum: int = 1000) -> int:

@@ -89,9 +89,7 @@ class Listeners:
 
 
 def _listen(port: int, count: int, pipe: Connection) -> None:
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2
-    )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     ready = selectors.DefaultSelector()
     received = [0] * count
     for number in range(count):

@@ -6,19 +6,16 @@ here; a test module that wants the real cluster overrides that one fixture.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from tests import shared
 from tests.fakes.core import FakeCore
 from tests.unit.webui.conftest import Web
 
-CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -32,22 +29,29 @@ FLAGS = [
 TIMEOUT_MS = 20_000
 
 
-def find_chromium() -> str | None:
-    """Debian's chromium, or what `LOOKOUT_CHROMIUM` names."""
-    named = os.environ.get("LOOKOUT_CHROMIUM")
-    candidates = [named] if named else [*CHROMIUM, shutil.which("chromium") or ""]
-    return next((path for path in candidates if path and Path(path).exists()), None)
+CAMERA_FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium, or LOOKOUT_CHROMIUM")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield running
-        running.close()
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    running = playwright.chromium.launch(executable_path=shared.need_chromium(), args=FLAGS)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def camera_browser(playwright: Playwright) -> Iterator[Browser]:
+    """A browser of its own, with a camera that shows a test picture."""
+    path = shared.need_chromium()
+    running = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *CAMERA_FLAGS])
+    yield running
+    running.close()
 
 
 @pytest.fixture

@@ -144,11 +144,14 @@ function showCamera(stream, take) {
     if (blob) take([new File([blob], `photo ${new Date().toLocaleTimeString("en")}.jpg`, { type: "image/jpeg" })]);
     dialog.close();
   };
+  const shutter = h("button", { class: "button primary", type: "button", disabled: true, onclick: snap }, "Take the photo");
+  // Before the first picture there is nothing to take.
+  video.addEventListener("loadeddata", () => { shutter.disabled = false; shutter.focus(); }, { once: true });
   dialog.replaceChildren(
     video,
     h("div", { class: "row" },
       h("button", { class: "button", type: "button", onclick: () => dialog.close() }, "Close"),
-      h("button", { class: "button primary", type: "button", onclick: snap }, "Take the photo")),
+      shutter),
   );
   dialog.addEventListener("close", () => stream.getTracks().forEach((track) => track.stop()), { once: true });
   dialog.showModal();

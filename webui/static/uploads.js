@@ -114,8 +114,9 @@ export class Uploads extends EventTarget {
   add(files) {
     const images = files.filter(looksLikeImage);
     const drop = new Drop(images, files.length - images.length);
-    const small = images.filter((file) => file.size > 0 && file.size <= IMAGE_BYTES_MAX);
-    for (const file of images.filter((file) => !small.includes(file))) {
+    const fits = (/** @type {File} */ file) => file.size > 0 && file.size <= IMAGE_BYTES_MAX;
+    const small = images.filter(fits);
+    for (const file of images.filter((file) => !fits(file))) {
       drop.refused.push({ name: file.name, why: file.size ? "over 32 MB" : "empty file" });
     }
     this.drops.unshift(drop);

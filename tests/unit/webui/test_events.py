@@ -15,8 +15,8 @@ import pytest
 
 from tests.fakes.core import FakeCore
 from tests.unit.webui.conftest import Web, picture
-from webui.config import Limits
 from webui.chunks import HEARTBEAT, RESET, Chunk, encode, takes_gzip
+from webui.config import Limits
 from webui.hub import Client
 from wire import messages
 
