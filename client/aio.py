@@ -15,10 +15,10 @@ from client.errors import BadInput, ClientError
 from client.job import Job
 from client.journey import Call, Journey, Retry
 from client.run import Outcome, Run
-from client.sources import Data, File, ImageLike, Source, Unlisted, Url, sources
+from client.sources import Data, File, Frames, ImageLike, Source, Unlisted, Url, sources
 from client.transport import Transport, base_url
 
-_ONE = (str, os.PathLike, bytes, File, Url, Data, Unlisted)
+_ONE = (str, os.PathLike, bytes, File, Url, Data, Unlisted, Frames)
 
 
 def _nothing(_: object) -> None:

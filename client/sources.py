@@ -155,9 +155,8 @@ def _source(image: object, recursive: bool) -> Iterator[Source]:
         path = Path(os.fsdecode(image))
         yield from (walk(path, recursive=recursive) if path.is_dir() else [File(path)])
     else:
-        raise TypeError(
-            f"{type(image).__name__} is no image: give a path, a URL, bytes, Data or Video"
-        )
+        kind = type(image).__name__
+        raise TypeError(f"{kind} is no image: give a path, a URL, bytes, Data or Video")
 
 
 def is_url(text: str) -> bool:

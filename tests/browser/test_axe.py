@@ -1,4 +1,4 @@
-"""axe-core finds nothing serious: every view, empty, busy and failing, on a desk, on a phone, in the dark."""
+"""axe-core finds nothing serious in any view or state, on a desk, on a phone, in the dark."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Type-check the page's modules through their JSDoc: `tsc --checkJs --strict`, as tsconfig.json says.
+"""Type-check the page's modules through their JSDoc, as tsconfig.json says.
 
     python -m tests.tools.check_js
 
-TypeScript comes from the npm index by `npx`, in the version below, and stays in npm's cache. Without
-node the check is skipped and says so; where `LOOKOUT_REQUIRE` lists `javascript` that is a failure.
+TypeScript comes by `npx`, in the version below, and stays in npm's cache. Without npx the check
+is skipped and says so; where `LOOKOUT_REQUIRE` lists `javascript` that is a failure.
 """
 
 from __future__ import annotations
