@@ -81,7 +81,7 @@ def _normal(name: str) -> str:
     ("package", "extras"),
     [
         ("wire", ("",)),
-        ("client", ("",)),
+        ("client", ("", "video")),
         ("master", ("", "master")),
         ("webui", ("", "master")),
         ("worker", ("", "worker", "int8")),
