@@ -34,7 +34,7 @@ BURST_PACKETS: Final = 32
 """Packets read from one device before others have their turn."""
 PACKET_BYTES_MAX: Final = 65_536
 WAIT_MAX_S: Final = 60.0
-_NICENESS: Final = -20
+_PRIORITY: Final = 1
 
 
 class Emulator:
@@ -116,8 +116,13 @@ def _chance() -> str:
 
 
 def _hurry() -> None:
-    """Wake up early and often: packets wait for this process. Not all kernels let us."""
+    """Run before everything else, as packets wait for this process. Only root may.
+
+    Measured beside ten busy processes on two processors: one packet of a hundred was 39 ms
+    late without, and 4 ms with it. The kernel leaves a twentieth of the time to others
+    whatever happens (sched_rt_runtime_us).
+    """
     with contextlib.suppress(OSError):
-        os.nice(_NICENESS)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
     with contextlib.suppress(OSError), open("/proc/self/timerslack_ns", "w") as slack:  # noqa: PTH123
         slack.write("1")

@@ -20,6 +20,7 @@ BENCHES = {
     "listeners": "the same load beside 0 and 500 event streams",
     "store": "the job table: durable jobs/s, commit latency, recovery",
     "scheduler": "the scheduler alone: CPU per job, memory per queued job",
+    "netem": "emulated links: throughput and timing error of the userspace backend",
     "wire": "frames over one connection: messages/s",
 }
 
