@@ -12,8 +12,7 @@ import msgspec
 from netem.backend import LinkReading
 from netem.spec import Duplex
 
-MESSAGE_BYTES_MAX: Final = 128 * 1024
-"""Room for the readings of every host that a lab may have."""
+MESSAGE_BYTES_MAX: Final = 64 * 1024
 
 
 class PortConfig(msgspec.Struct, frozen=True):
@@ -32,14 +31,18 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class Set(msgspec.Struct, frozen=True, tag=True):
-    """Give one port new LinkSpecs; answered with its `Readings`."""
+    """Give one port new LinkSpecs; answered with its `PortReading`."""
 
+    number: int
     port: str
     duplex: Duplex
 
 
 class Observe(msgspec.Struct, frozen=True, tag=True):
-    """Ask for the `Readings` of all ports."""
+    """Ask for the `PortReading` of one port."""
+
+    number: int
+    port: str
 
 
 class PortReading(msgspec.Struct, frozen=True):
@@ -50,10 +53,11 @@ class PortReading(msgspec.Struct, frozen=True):
     ingress_delay_ms: float | None
 
 
-class Readings(msgspec.Struct, frozen=True):
-    """All that were asked for, by port."""
+class Answer(msgspec.Struct, frozen=True):
+    """What came of the request with this number."""
 
-    ports: dict[str, PortReading]
+    number: int
+    reading: PortReading
 
 
 Request = Set | Observe

@@ -18,15 +18,7 @@ from typing import Final
 
 import msgspec
 
-from netem.emulator.control import (
-    MESSAGE_BYTES_MAX,
-    Config,
-    Observe,
-    PortReading,
-    Readings,
-    Request,
-    Set,
-)
+from netem.emulator.control import MESSAGE_BYTES_MAX, Answer, Config, PortReading, Request, Set
 from netem.emulator.switch import Port, Switch
 from netem.spec import Duplex
 
@@ -83,14 +75,14 @@ class Emulator:
             self._running = False
             return
         request: Request = msgspec.json.decode(data, type=Request)
+        port = self._switch.ports[request.port]
         if isinstance(request, Set):
-            self._switch.ports[request.port].change(request.duplex, _chance())
-        readings = {
-            name: _reading(port)
-            for name, port in self._switch.ports.items()
-            if isinstance(request, Observe) or name == request.port
-        }
-        self._control.send(msgspec.json.encode(Readings(readings)))
+            port.change(request.duplex, _chance())
+        answer = Answer(
+            request.number,
+            PortReading(port.reading(), port.egress.mean_delay_ms(), port.ingress.mean_delay_ms()),
+        )
+        self._control.send(msgspec.json.encode(answer))
 
 
 def run(config: Config) -> None:
@@ -104,10 +96,6 @@ def run(config: Config) -> None:
         os.set_blocking(fd, False)
     with socket.socket(fileno=config.control_fd) as control:
         Emulator(Switch(ports), devices, control).run()
-
-
-def _reading(port: Port) -> PortReading:
-    return PortReading(port.reading(), port.egress.mean_delay_ms(), port.ingress.mean_delay_ms())
 
 
 def _chance() -> str:

@@ -23,9 +23,10 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from netem import doctor
 from netem.errors import MissingFeature, NetemError, Refused
 from netem.lab import folder, namespaces, processes
-from netem.lab.links import Links, UserspaceLinks
+from netem.lab.links import Links
 from netem.lab.messages import (
     LINE_BYTES_MAX,
     Answer,
@@ -45,8 +46,11 @@ from netem.lab.messages import (
     State,
 )
 from netem.lab.namespaces import Place
-from netem.lab.topology import TTL_MAX_S, Host, hosts_file
+from netem.lab.topology import TTL_MAX_S, Host, Topology, hosts_file
+from netem.lab.userspace import UserspaceLinks
+from netem.lab.veth import VethLinks
 from netem.spec import CUT, Duplex
+from netem.tc.runner import LocalRunner, drive
 
 REQUEST_TIMEOUT_S: Final = 5.0
 BACKLOG: Final = 16
@@ -67,7 +71,7 @@ class Keeper:
         self._in_own = _be_where_root_can(order.topology.name)
         self._home, self._places = _make_places(order, self._path)
         self._since_s: dict[str, float] = {}
-        self._links: Links = UserspaceLinks(self._topology, self._places, self._home)
+        self._links = _make_links(self._topology, self._places, self._home)
         for host in self._topology.hosts:
             self._apply(host, host.link)
 
@@ -76,7 +80,7 @@ class Keeper:
         return Record(
             topology=self._topology,
             lab_id=self._order.lab_id,
-            backend="userspace",
+            backend=self._links.name,
             owner_pid=self._order.owner_pid,
             keeper_pid=os.getpid(),
             keeper_start_ticks=processes.start_ticks(os.getpid()),
@@ -137,7 +141,9 @@ class Keeper:
                 self.close()
                 return Done(time.monotonic()), True
             return self._do(request), False
-        except (NetemError, msgspec.MsgspecError) as problem:
+        except Exception as problem:  # the edge of a connection: one request must not end a lab
+            if not isinstance(problem, NetemError | msgspec.MsgspecError):
+                log.exception("lab %s: a request failed", self._topology.name)
             return Fault.of(problem), False
 
     def _do(self, request: Observe | Change | Cut | Heal | Renew) -> Answer:
@@ -238,8 +244,26 @@ def _make_places(order: Order, path: Path) -> tuple[Place, dict[str, Place]]:
     for host in order.topology.hosts:
         places[host.name] = Place.new(f"host {host.name}")
         socket.sethostname(host.name)
+        _disable_ipv6()
         home.enter()
     return home, places
+
+
+def _make_links(topology: Topology, places: dict[str, Place], home: Place) -> Links:
+    """Join the hosts, by what was asked for or by the best that this kernel has."""
+    backend = topology.backend
+    if backend != "userspace":
+        features = [f for f in doctor.FEATURES if f.name in doctor.NEEDS["tc"] | {"tun"}]
+        findings = drive(doctor.examine(features), LocalRunner())
+        backend = doctor.choose(findings, None if backend == "auto" else backend)
+    made = VethLinks if backend == VethLinks.name else UserspaceLinks
+    return made(topology, places, home)
+
+
+def _disable_ipv6() -> None:
+    """A lab has IPv4 alone: solicitations that nobody answers would be counted as traffic."""
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1", encoding="ascii")
 
 
 def _install_names(file: Path, text: str) -> None:

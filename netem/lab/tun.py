@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from pathlib import Path
 from typing import Final
 
 from netem.errors import MissingFeature
@@ -42,3 +43,11 @@ def open_tun(interface: str) -> int:
             "tun", f"no TUN device {interface} could be made: {problem.strerror}"
         ) from problem
     return fd
+
+
+def dropped_by_device(interface: str) -> int:
+    """Packets that the kernel could not queue for whoever reads the device; in this namespace."""
+    lines = Path("/proc/thread-self/net/dev").read_text(encoding="ascii").splitlines()
+    (counts,) = (line.split(":")[1] for line in lines if line.strip().startswith(f"{interface}:"))
+    # Eight columns of what arrived, then bytes, packets, errors and drops of what was sent.
+    return int(counts.split()[11])

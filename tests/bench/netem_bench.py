@@ -6,7 +6,8 @@ Two hosts of a lab, one link between them. Goodput is that of one TCP connection
 packets of 1,500 bytes; the emulator, both ends and their TCP share this machine's
 processors. The timing error is what datagrams needed beyond the requested delay, on a
 link with nothing else on it: two passes through the kernel, the emulator, and the
-receiver's waking up.
+receiver's waking up. Where they may, sender and receiver of these run with real-time
+priority, as the emulator does.
 """
 
 from __future__ import annotations

@@ -33,3 +33,8 @@ def run_inside(*files: str) -> None:
 @pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
 def test_the_backend_tc() -> None:
     run_inside("test_tc.py")
+
+
+@pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
+def test_labs_by_both_backends() -> None:
+    run_inside("test_lab.py")

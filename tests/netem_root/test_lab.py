@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -21,7 +22,7 @@ from tests.netem_root.labs import in_host, lab_name, need_netns, peer, start_pee
 from tests.shared import REPOSITORY, wait_until
 
 pytestmark = pytest.mark.usefixtures("_needs_netns")
-END_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -182,12 +183,115 @@ def test_a_cut_host_is_silent_until_it_is_healed(lab: Lab) -> None:
     assert send(lab, 50)["packets"] == 50
 
 
+# --- other ways in ---------------------------------------------------------------------------
+
+
+def test_a_port_of_a_host_is_reached_from_outside(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "hello.txt").write_text("from inside")
+    server = subprocess.Popen(
+        lab.command(
+            "worker-2",
+            [sys.executable, "-u", "-m", "http.server", "8000", "--bind", "127.0.0.1"],
+            cwd=tmp_path,
+        ),
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout is not None
+    server.stdout.readline()
+    lab.cut("worker-2")
+    with lab.forward("worker-2", 8000) as port:
+        answer = httpx.get(f"http://127.0.0.1:{port}/hello.txt", timeout=10.0, trust_env=False)
+    lab.heal("worker-2")
+    server.kill()
+    server.communicate()
+    assert answer.text == "from inside"
+
+
+def netem(*arguments: str | Path, status: int = 0) -> str:
+    """Run the command `netem lab`, as a person does; its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "netem", "lab", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60.0,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_command_line_from_up_to_down(tmp_path: Path) -> None:
+    name = lab_name("cli")
+    topology, timeline = tmp_path / "star.toml", tmp_path / "timeline.toml"
+    topology.write_text('workers = 1\n[link]\ndelay = "2ms"\n')
+    timeline.write_text(
+        '[[step]]\nat_s = 0.1\nset = "worker-1"\nlink = { loss = "1%" }\n'
+        '[[step]]\nat_s = 0.2\ncut = "worker-1"\n'
+    )
+    try:
+        said = netem("up", topology, "--name", name, "--owner", str(os.getpid()))
+        assert "10.77.1.1      delay=2ms (each way)" in said
+        this = ("--lab", name)
+        assert netem("exec", *this, "worker-1", "hostname") == "worker-1\n"
+        netem("exec", *this, "worker-1", "--", "sh", "-c", "exit 7", status=7)
+        played = netem("play", *this, timeline).splitlines()
+        assert [line.split("ms  ")[1] for line in played] == [
+            "set worker-1 loss=1%",
+            "cut worker-1",
+        ]
+        assert "cut (then loss=1%)" in netem("status", *this)
+        netem("heal", *this, "worker-1")
+        netem("set", *this, "--ingress", "worker-1", "rate=1mbit")
+        state = json.loads(netem("status", *this, "--json"))["links"]["worker-1"]
+        assert state["requested"]["egress"]["loss"] == 0.01
+        assert state["requested"]["ingress"]["rate_bps"] == 1_000_000
+        assert "no host 'worker-9'" in netem("cut", *this, "worker-9", status=2)
+    finally:
+        assert f"lab {name} is gone" in netem("down", "--lab", name)
+    assert "there is no lab" in netem("status", "--lab", name, status=1)
+
+
+UNPRIVILEGED = """
+import subprocess, sys
+from netem.lab import Lab, star
+with Lab.up(star(sys.argv[1], workers=1)) as lab:
+    said = subprocess.check_output(lab.command("worker-1", ["hostname"]), text=True)
+    lab.cut("worker-1")
+    capabilities = [line for line in open("/proc/self/status") if line.startswith("CapEff")]
+    print(said.strip(), lab.status()["worker-1"].is_cut, int(capabilities[0].split()[1], 16))
+    child = subprocess.Popen(lab.command("worker-1", ["sleep", "1000"]))
+print(child.wait())
+"""
+
+
+def test_a_user_without_any_capability_has_a_lab_too() -> None:
+    # Where this is root it is taken away: a user who owns root's files, and may do nothing.
+    drop = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+    done = subprocess.run(
+        [*drop, sys.executable, "-c", UNPRIVILEGED, lab_name("user")],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60.0,
+        check=False,
+    )
+    assert done.stdout.split() == ["worker-1", "True", "0", "-9"], done.stderr
+
+
 # --- the end ---------------------------------------------------------------------------------
 
 
 def end_of(pid: int) -> None:
-    """Wait until a process is gone."""
-    wait_until(lambda: not psutil.pid_exists(pid), END_TIMEOUT_S, f"process {pid} to end")
+    """Wait until a process is gone, or waits for its parent to notice."""
+
+    def gone() -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(gone, END_TIMEOUT_S, f"process {pid} to end")
 
 
 def assert_nothing_left(name: str, *pids: int) -> None:

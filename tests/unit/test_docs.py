@@ -21,6 +21,7 @@ _INVOCATION = re.compile(
     r"(?:^|[`\s/])(?P<program>master|worker|classify|netem) (?P<rest>[\w./-][^`|;&\n]*)",
     re.MULTILINE,
 )
+_IN_HOST = re.compile(r"(netem lab exec) [\w-]+ ")
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _HEADING = re.compile(r"^#+ `(?P<command>[a-z ]+?)[^a-z`]*`", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -60,7 +61,8 @@ def commands(program: str) -> dict[tuple[str, ...], frozenset[str]]:
 def invocations(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """Each `master …`/`worker …` that stands in code, as its words and its line."""
     for code in re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL):
-        joined = code.replace("\\\n", " ")
+        # What runs in a host of a lab is a command line of its own.
+        joined = _IN_HOST.sub(r"\1\n", code.replace("\\\n", " "))
         for match in _INVOCATION.finditer(joined):
             yield (match["program"], *match["rest"].split()), match[0].strip(" `\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,19 @@ def test_a_delayed_packet_leaves_at_its_time_and_once() -> None:
     assert numbers(link.due(1.05)) == [1]
     assert link.due(2.0) == []
     assert link.counters() == Counters(1, PACKET_BYTES, 0, 0)
+
+
+def test_the_mean_delay_is_what_packets_really_waited() -> None:
+    link = direction("delay=50ms")
+    assert link.mean_delay_ms() is None
+    link.offer(1.0, packet(1))
+    link.offer(1.02, packet(2))
+    link.due(1.06)
+    assert link.mean_delay_ms() == pytest.approx(60.0)
+    link.due(1.08)
+    assert link.mean_delay_ms() == pytest.approx(60.0)
+    link.change(parse("delay=50ms"), "seed")
+    assert link.mean_delay_ms() is None
 
 
 def test_all_is_lost_on_a_cut_link_but_what_waits_still_arrives() -> None:
