@@ -14,7 +14,7 @@ PIP_ARGS ?=
 
 BIN     := $(VENV)/bin/python
 PIP     := $(BIN) -m pip install --no-input --disable-pip-version-check $(PIP_ARGS)
-TYPED   := wire master worker webui client netem
+TYPED   := wire master worker webui client netem experiments
 HEAVY   := fuzz or slow
 
 .DEFAULT_GOAL := help

@@ -13,16 +13,20 @@ WHAT is the first hex digits of the upload's SHA-256 (eight or more, or any
 number after `sha256:`), or else text that the upload contains.
 
 `--engine null` (also hidden) answers at once, without weights, decoding or
-torch: it measures everything but the worker.
+torch: it measures everything but the worker. Its class follows from the bytes
+(their CRC-32, modulo the number of classes), so that an answer to the wrong
+image shows; with `delay-ms` it takes that long for each image, one after the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import re
 import signal
 import threading
+import zlib
 from dataclasses import dataclass
 
 from wire import messages as m
@@ -79,32 +83,51 @@ def _is_meant(what: str, data: bytes) -> bool:
 
 
 class NullPipeline:
-    """Stands in for loader and pipeline: every lease succeeds at once with the first class."""
+    """Stands in for loader and pipeline: every lease succeeds with a class of its bytes."""
 
-    def __init__(self, post: Post, vitals: Vitals) -> None:
+    def __init__(self, post: Post, vitals: Vitals, delay_ms: float = 0.0) -> None:
         self._post = post
         self._vitals = vitals
         self._model = ""
-        self._top5: list[m.Guess] = []
+        self._classes: tuple[str, ...] = ()
+        self._delay_s = delay_ms / 1000.0
+        # Bounded by the leases that a worker may hold (`--slots`).
+        self._begun: queue.SimpleQueue[Lease] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Nothing runs."""
+        """Without a delay nothing runs: the agent's thread answers."""
+        if self._delay_s:
+            threading.Thread(target=self._run, name="null-engine", daemon=True).start()
 
     def load(self, card: Card) -> None:
         """Be ready at once."""
         self._post(ModelLoaded(card, NULL_ENGINE, 0.0))
 
     def serve(self, card: Card) -> None:
-        """Answer with this card's first label from now on."""
+        """Answer with this card's labels from now on."""
         self._model = card.id
-        self._top5 = [m.Guess(label=card.classes[0], class_id=0, confidence=1.0)]
+        self._classes = tuple(card.classes)
 
     def submit(self, lease: Lease) -> None:
-        """Finish the lease at once."""
-        self._vitals.advance()
-        job, token = lease.assign.job, lease.assign.token
-        self._post(Finished(m.Result(job=job, token=token, model=self._model, top5=self._top5)))
+        """Finish the lease, at once or in its turn."""
+        if self._delay_s:
+            self._begun.put(lease)
+        else:
+            self._finish(lease)
 
     def close(self) -> bool:
-        """Nothing runs."""
+        """A daemon thread that only waits needs no end."""
         return True
+
+    def _run(self) -> None:
+        while True:
+            lease = self._begun.get()
+            threading.Event().wait(self._delay_s)
+            self._finish(lease)
+
+    def _finish(self, lease: Lease) -> None:
+        self._vitals.advance()
+        number = zlib.crc32(lease.assign.image) % len(self._classes)
+        guess = m.Guess(label=self._classes[number], class_id=number, confidence=1.0)
+        job, token = lease.assign.job, lease.assign.token
+        self._post(Finished(m.Result(job=job, token=token, model=self._model, top5=[guess])))

@@ -212,7 +212,7 @@ class _RealBackend:
 
 def _backend(config: WorkerConfig, fetcher: Fetcher, vitals: Vitals, post: e.Post) -> Backend:
     if config.engine == NULL_ENGINE:
-        return NullPipeline(post, vitals)
+        return NullPipeline(post, vitals, config.faults.delay_ms)
     selection = SelectionConfig(
         config.engine,
         config.precision,

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -243,7 +244,8 @@ def test_the_null_engine_answers_at_once_without_weights(
     assert make_ready(peer, card).engine == "null"
     peer.send(*(assign(job, b"anything") for job in range(64)))
     results = peer.results(64)
-    assert all(r.top5[0].label == card.classes[0] for r in results.values())
+    number = zlib.crc32(b"anything") % len(card.classes)
+    assert {r.top5[0].label for r in results.values()} == {card.classes[number]}
 
 
 def test_weights_that_do_not_fit_are_reported_and_a_later_model_is_served(

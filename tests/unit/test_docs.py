@@ -14,11 +14,17 @@ import pytest
 from tests.shared import REPOSITORY, skip_without
 
 # A program, and the package that it is in.
-PACKAGES: Final = {"master": "master", "worker": "worker", "classify": "client", "netem": "netem"}
+PACKAGES: Final = {
+    "master": "master",
+    "worker": "worker",
+    "classify": "client",
+    "netem": "netem",
+    "experiments": "experiments",
+}
 PROGRAMS: Final = tuple(PACKAGES)
 # Flags of `make`'s or another program's in the same line are not ours to check.
 _INVOCATION = re.compile(
-    r"(?:^|[`\s/])(?P<program>master|worker|classify|netem) (?P<rest>[\w./-][^`|;&\n]*)",
+    r"(?:^|[`\s/])(?P<program>master|worker|classify|netem|experiments) (?P<rest>[\w./-][^`|;&\n]*)",
     re.MULTILINE,
 )
 _IN_HOST = re.compile(r"(netem lab exec) [\w-]+ ")

@@ -86,6 +86,7 @@ def _normal(name: str) -> str:
         ("webui", ("", "master")),
         ("worker", ("", "worker", "int8")),
         ("netem", ("", "netem")),
+        ("experiments", ("", "netem", "experiments")),
     ],
 )
 def test_a_package_imports_only_what_its_extra_installs(

@@ -1,0 +1,1 @@
+"""Experiments: what loss, delay and failures do to the service, with intervals and pictures."""

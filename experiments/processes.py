@@ -1,0 +1,180 @@
+"""One process that a run starts: its own session, its output in a file, its end certain.
+
+Owns starting, signalling, reading announcements and measuring. Nothing is ever
+ended by name: a process is known by its id, and a killed runner takes its
+children along (`PR_SET_PDEATHSIG`, which follows the thread that starts them: start
+processes from the main one).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from experiments.errors import ProcessFailed
+from experiments.events import Usage
+
+# One line on stdout says what a process has reached: `LOOKOUT core {"listen": …}`.
+_ANNOUNCEMENT: Final = re.compile(r"^LOOKOUT (?P<kind>\w+) (?P<fields>\{.*\})\s*$")
+_PR_SET_PDEATHSIG: Final = 1
+TAIL_LINES: Final = 30
+END_TIMEOUT_S: Final = 15.0
+_LIBC: Final = ctypes.CDLL(None)
+
+
+class Process:
+    """A running command whose output goes to `log_path`, line by line."""
+
+    def __init__(
+        self, name: str, argv: Sequence[str], *, log_path: Path, env: Mapping[str, str], cwd: Path
+    ) -> None:
+        self.name = name
+        self.usage = Usage(0.0, 0)
+        self.killed = False
+        self._log_path = log_path
+        self._said: list[tuple[str, dict[str, Any]]] = []
+        self._tail: list[str] = []
+        self._ended = False
+        self._news = threading.Condition()
+        self._popen = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            # One system call, no lock is taken: safe between fork and exec.
+            preexec_fn=_die_with_parent,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"log-{name}", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also its session."""
+        return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        """True until it ended."""
+        return self._popen.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, negative for a signal, None while it runs."""
+        return self._popen.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs; a recycled id is never hit."""
+        self._popen.send_signal(number)
+
+    def kill9(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.killed = True
+        self.look()
+        self.signal(signal.SIGKILL)
+        self._popen.wait(END_TIMEOUT_S)
+
+    def look(self) -> None:
+        """Note what it used up to now."""
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            times = process.cpu_times()
+            resident = max(self.usage.resident_bytes, int(process.memory_info().rss))
+            self.usage = Usage(float(times.user + times.system), resident)
+
+    def announcement(self, kind: str, timeout_s: float) -> dict[str, Any]:
+        """Fields of its `LOOKOUT <kind> {…}` line, waited for.
+
+        Raises:
+            ProcessFailed: it ended without one, or `timeout_s` passed; quotes its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._news:
+            while True:
+                for said, fields in self._said:
+                    if said == kind:
+                        return fields
+                left_s = deadline - time.monotonic()
+                if self._ended or left_s <= 0:
+                    raise ProcessFailed(self._complaint(f"its line 'LOOKOUT {kind}'", timeout_s))
+                self._news.wait(left_s)
+
+    def last(self, kind: str) -> dict[str, Any] | None:
+        """Fields of the latest announcement of this kind, if there was one."""
+        with self._news:
+            return next((f for said, f in reversed(self._said) if said == kind), None)
+
+    def wait(self, timeout_s: float) -> int:
+        """Exit status once it ended and its output was read.
+
+        Raises:
+            ProcessFailed: it still runs after `timeout_s`.
+        """
+        try:
+            code = self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ProcessFailed(f"{self.name} still runs after {timeout_s:g} s") from None
+        self._reader.join(END_TIMEOUT_S)
+        return code
+
+    def finish(self) -> None:
+        """Ask it to end, then kill its session; never raises for a process that is gone."""
+        if self.alive:
+            self.look()
+            self.signal(signal.SIGTERM)
+            self.signal(signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(END_TIMEOUT_S)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait(END_TIMEOUT_S)
+        self._reader.join(END_TIMEOUT_S)
+
+    def failure(self) -> str:
+        """How it ended and what it said last."""
+        return f"{self.name} ended with {self.returncode}; its log ends with:\n" + "".join(
+            self._tail
+        )
+
+    def _complaint(self, what: str, timeout_s: float) -> str:
+        how = "ended" if self._ended else f"said nothing for {timeout_s:g} s"
+        return f"{self.name} {how} before {what}; its log ends with:\n{''.join(self._tail)}"
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        with self._log_path.open("ab", buffering=0) as log:
+            for raw in self._popen.stdout:
+                log.write(raw)
+                self._hear(raw.decode("utf-8", errors="replace"))
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def _hear(self, line: str) -> None:
+        match = _ANNOUNCEMENT.match(line)
+        with self._news:
+            self._tail = [*self._tail[1 - TAIL_LINES :], line]
+            if match is not None:
+                fields = json.loads(match["fields"])
+                # Of what is said again and again only the latest is kept.
+                self._said = [(k, f) for k, f in self._said if k != match["kind"]]
+                self._said.append((match["kind"], fields))
+                self._news.notify_all()
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
