@@ -10,6 +10,7 @@ SECONDS_MIN: Final = 5.0
 SECONDS_MAX: Final = 30 * 24 * 3600.0
 # A long check is many replicates: each ends with a quiet cluster whose history is judged.
 ROUND_S: Final = 120.0
+ROUNDS_MAX: Final = 100
 FAULTS_PER_MINUTE: Final = 30.0
 
 
@@ -22,7 +23,7 @@ def table(seconds: float, seed: int) -> dict[str, Any]:
     """
     if not SECONDS_MIN <= seconds <= SECONDS_MAX:
         raise BadScenario(f"{seconds:g} s: give {SECONDS_MIN:g} s to 30 days")
-    rounds = max(1, round(seconds / ROUND_S))
+    rounds = min(ROUNDS_MAX, max(1, round(seconds / ROUND_S)))
     length_s = seconds / rounds
     return {
         "name": "check",
@@ -50,7 +51,7 @@ def table(seconds: float, seed: int) -> dict[str, Any]:
             "dead_at_once": 2,
         },
         "stop": {
-            "replicates": min(100, rounds),
+            "replicates": rounds,
             "minimum_images": 10_000_000,
             "longest_s": length_s,
         },

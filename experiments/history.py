@@ -63,6 +63,15 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """One lease with when it began to execute, None if it never did."""
+
+    grant: Grant
+    started_s: float | None
+    blamed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """One run. `right` gives, by image, the class that the model says in calm weather."""
 

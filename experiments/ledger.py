@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.errors import BadRun
-from experiments.history import Grant, Row
+from experiments.history import Audit, Grant, Row
 
 TABLE = "jobs.db"
 
@@ -47,15 +47,6 @@ class Entry:
     finished_at: float | None
     timings_ms: dict[str, float]
     error_code: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """One lease with when it began to execute, None if it never did."""
-
-    grant: Grant
-    started_s: float | None
-    blamed: bool
 
 
 @dataclass(frozen=True, slots=True)

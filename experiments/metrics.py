@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from experiments.events import Happened, Usage
-from experiments.ledger import Audit
+from experiments.history import Audit
 from experiments.rows import COUNTED, JobRow
 from experiments.statistics import percentile
 

@@ -20,6 +20,9 @@ HEIGHT_IN: Final = 4.3
 DPI: Final = 150
 # Beyond this ratio of largest to smallest a linear axis hides the small ones.
 LOG_RATIO: Final = 30.0
+TICKS_MAX: Final = 11
+# More bars than this are drawn without edges, which would hide their colour.
+EDGED_BARS_MAX: Final = 150
 INK: Final = "#1a1a1a"
 OURS: Final = "#0b5a8a"
 THEIRS: Final = "#c26a00"
@@ -85,6 +88,8 @@ def sweep(
         _scale(axes, series)
         if labels is not None and series:
             axes.set_xticks(list(series[0].x), list(labels))
+        elif series and len(series[0].x) <= TICKS_MAX:
+            axes.set_xticks(list(series[0].x), [f"{x:g}" for x in series[0].x])
         if len(series) > 1:
             axes.legend()
         return _picture("main" if metric != "latency_ms" else "latency", figure)
@@ -155,14 +160,16 @@ def task_stream(title: str, bars: Sequence[Bar], marks: Sequence[Mark]) -> Pictu
         axes = figure.subplots()
         for mark in marks:
             _mark(axes, mark, rows)
-        for kind in _KINDS:
-            _bars(axes, kind, [bar for bar in bars if _kind(bar) == kind], rows)
+        edge = {"linewidth": 0.0} if len(bars) > EDGED_BARS_MAX else {}
+        for kind, look in _KINDS.items():
+            of_kind = [bar for bar in bars if _kind(bar) == kind]
+            _bars(axes, kind, {**look, **(edge if "hatch" not in look else {})}, of_kind, rows)
         axes.set_yticks(list(rows.values()), list(rows))
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlim(left=0)
         axes.set_xlabel("seconds after the load began")
         axes.set_title(title, loc="left", fontsize=12)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.55 / height_in * 2), ncols=5)
+        figure.legend(loc="outside lower center", ncols=5)
         return _picture("stream", figure)
 
 
@@ -186,7 +193,9 @@ def _kind(bar: Bar) -> str:
     return "done again, after a loss" if bar.is_repeat else "done"
 
 
-def _bars(axes: Axes, kind: str, bars: Sequence[Bar], rows: dict[str, int]) -> None:
+def _bars(
+    axes: Axes, kind: str, look: dict[str, Any], bars: Sequence[Bar], rows: dict[str, int]
+) -> None:
     if not bars:
         return
     starts = [bar.granted_s if bar.began_s is None else bar.began_s for bar in bars]
@@ -196,7 +205,7 @@ def _bars(axes: Axes, kind: str, bars: Sequence[Bar], rows: dict[str, int]) -> N
         left=starts,
         height=0.56,
         label=kind,
-        **_KINDS[kind],
+        **look,
     )
 
 

@@ -39,7 +39,7 @@ NOTE: Final = (
     "images/s where image sizes differ. docs/experiments.md defines every metric."
 )
 # A stream with more leases than this is drawn from its beginning only.
-BARS_MAX: Final = 2000
+BARS_MAX: Final = 8000
 
 
 def publish(folder: RunFolder) -> Path:
@@ -145,12 +145,14 @@ def _stream(kept: list[Kept]) -> list[tuple[Picture, str]]:
                 repeat,
             )
         )
+    end_s = max(bar.ended_s for bar in bars) if len(bars) == BARS_MAX else math.inf
     marks = [
         Mark(f"worker-{f.worker}" if f.worker else "", f.kind, f.began_s, f.ended_s)
         for f in worst.faults
-        if not f.skipped
+        if not f.skipped and f.began_s <= end_s
     ]
-    title = f"Task stream of point {worst.point}, replicate {worst.replicate}"
+    point = f"point {worst.point}, " if worst.point != "-" else ""
+    title = f"Task stream of {point}replicate {worst.replicate}"
     caption = "Each bar is one lease; hatched ones were lost, dark ones did the work again."
     return [(plots.task_stream(title, bars, marks), caption)]
 

@@ -22,9 +22,9 @@ import msgspec
 from experiments import checker, ledger, load, schedule, watch
 from experiments.cluster import READY_TIMEOUT_S, Cluster
 from experiments.events import Happened, Usage
-from experiments.history import History, Seen, Told
+from experiments.history import Audit, History, Seen, Told
 from experiments.injector import Injector
-from experiments.ledger import Audit, Ledger
+from experiments.ledger import Ledger
 from experiments.metrics import Evidence, measure
 from experiments.network import Network, network_for
 from experiments.processes import Process

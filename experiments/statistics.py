@@ -19,6 +19,7 @@ from experiments.seeds import Dimension, stream
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 4_999
+SAME_RATIO: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def ratio(a: Sequence[float], b: Sequence[float], seed: int, name: str = "") -> 
     value = float(np.mean(above) / np.mean(below))
     if len(pairs) < 2:
         return Ratio(value, math.nan, math.nan, len(pairs))
-    if len({(x, y) for x, y in pairs}) == 1:
+    if min(below) > 0 and np.ptp(np.divide(above, below)) < SAME_RATIO:
+        # The resamples would not vary, and BCa is undefined.
         return Ratio(value, value, value, len(pairs))
     low, high = _ratio_interval(below, above, stream(seed, Dimension.BOOTSTRAP, "ratio", name))
     return Ratio(value, low, high, len(pairs))
@@ -117,13 +119,7 @@ def _ratio_interval(
         method="BCa",
         rng=rng,
     ).confidence_interval
-    low, high = float(found.low), float(found.high)
-    # With every pair in the same ratio the resamples don't vary and BCa is undefined.
-    spread = np.ptp(np.asarray(above) / np.asarray(below)) if min(below) > 0 else math.inf
-    if math.isnan(low) and spread < 1e-9:
-        same = float(np.mean(above) / np.mean(below))
-        return same, same
-    return low, high
+    return float(found.low), float(found.high)
 
 
 def percentile(values: Sequence[float], q: float) -> float:

@@ -24,7 +24,8 @@ PACKAGES: Final = {
 PROGRAMS: Final = tuple(PACKAGES)
 # Flags of `make`'s or another program's in the same line are not ours to check.
 _INVOCATION = re.compile(
-    r"(?:^|[`\s/])(?P<program>master|worker|classify|netem|experiments) (?P<rest>[\w./-][^`|;&\n]*)",
+    r"(?:^|[`\s/])(?P<program>master|worker|classify|netem|experiments) "
+    r"(?P<rest>[\w./-][^`|;&\n]*)",
     re.MULTILINE,
 )
 _IN_HOST = re.compile(r"(netem lab exec) [\w-]+ ")
