@@ -126,13 +126,14 @@ class Keeper:
     def _serve_one(self, listener: socket.socket) -> bool:
         """Answer one connection; True if the lab is to end."""
         connection, _ = listener.accept()
+        ends = False
+        # Who asked may be gone before it is answered.
         with connection, contextlib.suppress(OSError):
             connection.settimeout(REQUEST_TIMEOUT_S)
             line = connection.makefile("rb").readline(LINE_BYTES_MAX)
             answer, ends = self._answer(line)
             connection.sendall(msgspec.json.encode(answer) + b"\n")
-            return ends
-        return False
+        return ends
 
     def _answer(self, line: bytes) -> tuple[Answer, bool]:
         try:
