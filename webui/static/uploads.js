@@ -11,6 +11,9 @@ export const BATCH_FILES = 16;
 export const BATCH_BYTES = 8 * 1024 * 1024;
 export const IN_FLIGHT = 2;
 export const IMAGE_BYTES_MAX = 32 * 1024 * 1024;
+/** A full queue has room again when these fit: files, and share of the queue. */
+const ROOM_FILES = BATCH_FILES * IN_FLIGHT;
+const ROOM_SHARE = 0.1;
 const TIDY_MS = 30_000;
 const IMAGE_NAMES = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?)$/i;
 
@@ -107,6 +110,8 @@ export class Uploads extends EventTarget {
     this.queue = [];
     this.inFlight = 0;
     this.pausedUntil = 0;
+    this.full = false;
+    store.addEventListener("stats", () => this.#resumeWithRoom());
     store.addEventListener("jobs", (event) => this.#follow(/** @type {CustomEvent} */ (event).detail));
   }
 
@@ -240,9 +245,24 @@ export class Uploads extends EventTarget {
       : fault.status === 0
         ? "The server can't be reached; trying again"
         : "The server is busy; trying again";
+    this.full = fault.status === 429;
     this.queue.unshift(entry);
     this.pausedUntil = Math.max(this.pausedUntil, performance.now() + waitS * 1000);
     setTimeout(() => this.#pump(), waitS * 1000 + 20);
+  }
+
+  /**
+   * `Retry-After` is a forecast from the rate until then; the figures that the server sends
+   * every second are what is so now. With room for some batches there is no need to wait on.
+   */
+  #resumeWithRoom() {
+    if (!this.full || !this.queue.length) return;
+    const { counts, queue_limit_jobs: limit } = this.store.stats;
+    const held = (counts.queued ?? 0) + (counts.backoff ?? 0) + (counts.leased ?? 0);
+    if (held > limit - Math.max(ROOM_FILES, limit * ROOM_SHARE)) return;
+    this.full = false;
+    this.pausedUntil = 0;
+    this.#pump();
   }
 
   /** @param {{changed: Map<string, import("./api.js").Job>, removed: Set<string>}} detail */
