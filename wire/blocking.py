@@ -58,6 +58,21 @@ class BlockingConnection:
         return self._reason is None
 
     @property
+    def is_writable(self) -> bool:
+        """Whether a short message would go to the kernel at once."""
+        poll = select.poll()
+        try:
+            poll.register(self._sock, select.POLLOUT)
+        except ValueError:
+            return False  # closed meanwhile
+        return bool(poll.poll(0))
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket, to read counters from; never to read or write bytes."""
+        return self._sock
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes held of a frame that is not complete: they show a peer that is slow, not dead."""
         return self._session.pending_bytes
@@ -194,8 +209,9 @@ def connect(
     handshake_timeout_s: float = 10.0,
     send_timeout_s: float = 60.0,
     frame_bytes_max: int = FRAME_BYTES_MAX,
+    ticket: bytes = b"",
 ) -> BlockingConnection:
-    """Call a master and pass the handshake.
+    """Call a master and pass the handshake. `ticket` is for a further stream of a worker.
 
     Raises:
         Rejected: the master refused; the code and reason are its own.
@@ -204,7 +220,7 @@ def connect(
             the connection broke (`ConnectionClosed`).
     """
     target = parse_address(address) if isinstance(address, str) else address
-    handshake = ClientHandshake(token, hello, secrets.token_bytes)
+    handshake = ClientHandshake(token, hello, secrets.token_bytes, ticket)
     sock = _dial(target, connect_timeout_s)
     connection = BlockingConnection(
         sock, Session(handshake, frame_bytes_max), target, send_timeout_s

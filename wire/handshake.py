@@ -33,17 +33,25 @@ VERSIONS = (VERSION,)
 NONCE_BYTES = 32
 CLIENT_CONTEXT = b"lookout client proof"
 MASTER_CONTEXT = b"lookout master proof"
+STREAM_CONTEXT = b"lookout stream proof"
+TICKET_BYTES = 32
 
 RngBytes = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the master grants to a client that proved the token."""
+    """What the master grants to a client that proved the token.
+
+    `ticket` goes out with `Welcome` on a worker's first stream; on a further
+    one (`Hello.stream` above 0) it is what the worker has to prove.
+    """
 
     peer: str
     heartbeat_interval_s: float = 1.0
     lease_ttl_s: float = 10.0
+    ticket: bytes = b""
+    streams_max: int = 1
 
 
 Admit = Callable[[Hello], Admission | Reject]
@@ -88,6 +96,15 @@ def prove(
     """HMAC-SHA256 of the transcript; no token is the empty key."""
     text = transcript(context, version, hello, challenge_nonce, proof_nonce)
     return hmac.digest((token or "").encode(), text, sha256)
+
+
+def prove_stream(
+    ticket: bytes, version: int, hello: Hello, challenge_nonce: bytes, proof_nonce: bytes
+) -> bytes:
+    """HMAC-SHA256 under the ticket: the transcript of a proof, and the stream's number after it."""
+    number = str(hello.stream).encode()
+    text = transcript(STREAM_CONTEXT, version, hello, challenge_nonce, proof_nonce)
+    return hmac.digest(ticket, text + len(number).to_bytes(2, "big") + number, sha256)
 
 
 class ServerHandshake:
@@ -155,7 +172,16 @@ class ServerHandshake:
         decision = self._admit(self.hello)
         if isinstance(decision, Reject):
             return self._reject(decision.code, decision.reason)
+        if self.hello.stream and not self._holds_ticket(proof, decision.ticket):
+            return self._reject(
+                "bad_ticket", "the ticket is not the one of this worker's Welcome; join anew"
+            )
         return self._welcome(decision, proof)
+
+    def _holds_ticket(self, proof: Proof, ticket: bytes) -> bool:
+        assert self.hello is not None
+        expected = prove_stream(ticket, self.version, self.hello, self._nonce, proof.nonce)
+        return bool(ticket) and hmac.compare_digest(proof.stream_mac, expected)
 
     def _holds(self, proof: Proof, token: str | None) -> bool:
         return hmac.compare_digest(proof.mac, self._mac(CLIENT_CONTEXT, token, proof))
@@ -173,12 +199,15 @@ class ServerHandshake:
     def _welcome(self, admission: Admission, proof: Proof) -> Welcome:
         assert self.hello is not None
         self.state = HandshakeState.DONE
+        first = self.hello.stream == 0
         self.welcome = Welcome(
             mac=self._mac(MASTER_CONTEXT, self._token, proof),
             peer=admission.peer,
             heartbeat_interval_s=admission.heartbeat_interval_s,
             lease_ttl_s=admission.lease_ttl_s,
             frame_bytes_max=self._frame_bytes_max_of(self.hello),
+            ticket=admission.ticket if first else b"",
+            streams_max=admission.streams_max if first else 1,
         )
         return self.welcome
 
@@ -191,16 +220,20 @@ class ServerHandshake:
 class ClientHandshake:
     """The side of a worker, a web process or an admin.
 
-    `token` None neither proves anything nor asks the master to.
+    `token` None neither proves anything nor asks the master to. `ticket` is
+    proved where `hello` asks for a further stream.
     """
 
-    def __init__(self, token: str | None, hello: Hello, rng_bytes: RngBytes) -> None:
+    def __init__(
+        self, token: str | None, hello: Hello, rng_bytes: RngBytes, ticket: bytes = b""
+    ) -> None:
         self.state = HandshakeState.HELLO
         self.hello: Hello = hello
         self.welcome: Welcome | None = None
         self.rejection: Reject | None = None
         self.version = 0
         self._token = token
+        self._ticket = ticket
         self._nonce = rng_bytes(NONCE_BYTES)
         self._challenge_nonce = b""
 
@@ -239,7 +272,16 @@ class ClientHandshake:
         self.version = challenge.version
         self._challenge_nonce = challenge.nonce
         self.state = HandshakeState.WELCOME
-        return Proof(nonce=self._nonce, mac=self._mac(CLIENT_CONTEXT))
+        return Proof(
+            nonce=self._nonce, mac=self._mac(CLIENT_CONTEXT), stream_mac=self._stream_mac()
+        )
+
+    def _stream_mac(self) -> bytes:
+        if not self.hello.stream:
+            return b""
+        return prove_stream(
+            self._ticket, self.version, self.hello, self._challenge_nonce, self._nonce
+        )
 
     def _enter(self, welcome: Welcome) -> None:
         expected = self._mac(MASTER_CONTEXT)

@@ -38,6 +38,10 @@ Timings = Annotated[
 ]
 Role = Literal["worker", "web", "admin"]
 ProtocolVersion = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+STREAMS_MAX = 64
+"""Connections of one worker at once, whatever either end wishes."""
+StreamCount = Annotated[int, msgspec.Meta(ge=1, le=STREAMS_MAX)]
+StreamNumber = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]
 # No control characters: peers' names stand in logs, terminals and metrics.
 PeerName = Annotated[
     str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z")
@@ -55,11 +59,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- handshake -------------------------------------------------------------------------
 
 
-class Hello(Message, frozen=True, kw_only=True):
+class Hello(Message, frozen=True, kw_only=True, omit_defaults=True):
     """First frame of a connection: who calls, in which versions.
 
     `name` is stable over restarts of one worker; `incarnation` is new for each
     process. `slots` is how many leases a worker wants at once (0 for others).
+    `streams_max` above 1 says that a worker can use several connections at
+    once; `stream` above 0 that this is a further one of a worker that has
+    joined, in place of those in `replaces` (see PROTOCOL.md, Streams).
     """
 
     versions: Annotated[list[ProtocolVersion], msgspec.Meta(min_length=1, max_length=16)]
@@ -68,6 +75,9 @@ class Hello(Message, frozen=True, kw_only=True):
     incarnation: PeerName
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     software: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    streams_max: StreamCount = 1
+    stream: StreamNumber = 0
+    replaces: Annotated[list[StreamNumber], msgspec.Meta(max_length=STREAMS_MAX)] = []
 
 
 class Challenge(Message, frozen=True, kw_only=True):
@@ -77,18 +87,23 @@ class Challenge(Message, frozen=True, kw_only=True):
     nonce: Nonce
 
 
-class Proof(Message, frozen=True, kw_only=True):
-    """HMAC of the join token over both nonces (see `wire.handshake`)."""
+class Proof(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """HMAC of the join token over both nonces (see `wire.handshake`).
+
+    `stream_mac` proves, on a further stream, the ticket of the first one's `Welcome`.
+    """
 
     nonce: Nonce
     mac: Mac
+    stream_mac: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
 
 
-class Welcome(Message, frozen=True, kw_only=True):
+class Welcome(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Admission. `mac` proves that the master holds the token too.
 
     `peer` is the master's name for this connection's owner. `frame_bytes_max`
-    is the largest payload that the master takes from it.
+    is the largest payload that the master takes from it. `ticket` is the
+    secret with which this worker may open up to `streams_max` streams.
     """
 
     mac: Mac
@@ -96,6 +111,8 @@ class Welcome(Message, frozen=True, kw_only=True):
     heartbeat_interval_s: Annotated[float, msgspec.Meta(gt=0, le=3600)]
     lease_ttl_s: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
     frame_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
+    ticket: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
+    streams_max: StreamCount = 1
 
 
 class Reject(Message, frozen=True, kw_only=True):
@@ -253,23 +270,30 @@ class Released(Message, frozen=True, kw_only=True):
 # --- liveness ------------------------------------------------------------------------------
 
 
-class Heartbeat(Message, frozen=True, kw_only=True):
+class Heartbeat(Message, frozen=True, kw_only=True, omit_defaults=True):
     """From a thread that inference can't starve, every `heartbeat_interval_s`.
 
     `progress` rises whenever any stage finishes a step: a worker that beats
-    while `executing` > 0 and `progress` stands still is stuck.
+    while `executing` > 0 and `progress` stands still is stuck. The same beat
+    goes over each stream; `heard` is the newest `HeartbeatAck` that came over
+    this one, and so says that all that the master sent ahead of it is here.
     """
 
     seq: Count
     progress: Count
     held: Count
     executing: Count
+    heard: Count | None = None
 
 
-class HeartbeatAck(Message, frozen=True, kw_only=True):
-    """Echo, so that the worker sees a dead master and measures the round trip."""
+class HeartbeatAck(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Echo, so that the worker sees a dead master and measures the round trip.
+
+    `streams` is how many the master would like open, by the loss it sees; 0: no opinion.
+    """
 
     seq: Count
+    streams: Annotated[int, msgspec.Meta(ge=0, le=STREAMS_MAX)] = 0
 
 
 class Drain(Message, frozen=True, kw_only=True):
@@ -495,6 +519,8 @@ class WorkerView(Part, frozen=True, kw_only=True):
     rtt_ms: float | None
     connected_at: str
     fault: Fault | None = None
+    streams: int = 1
+    retransmitted: float | None = None
 
 
 class Workers(Message, frozen=True, kw_only=True):

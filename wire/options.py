@@ -9,6 +9,7 @@ not grant is left out; what was set is returned for the log.
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Protocol
 
 KEEPALIVE_IDLE_S = 10
@@ -17,6 +18,13 @@ KEEPALIVE_COUNT = 4
 USER_TIMEOUT_MS = 30_000
 """A peer that acknowledges nothing for so long is gone, however many retransmits are due."""
 CONGESTION = b"bbr"
+RTO_MAX_MS = 2_000
+"""TCP doubles its wait after each lost repeat, up to two minutes by default. From Linux 6.15
+on that has a bound of our choice: no link here has a longer round trip, and the failure
+detector's patience is 10 s."""
+# Python's `socket` does not know these (linux/tcp.h).
+_TCP_THIN_LINEAR_TIMEOUTS = 16
+_TCP_RTO_MAX_MS = 44
 
 
 class OptionSocket(Protocol):
@@ -39,11 +47,15 @@ def tcp_options() -> list[tuple[str, int, int, int | bytes]]:
         ("TCP_USER_TIMEOUT", socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
         ("TCP_CONGESTION", socket.IPPROTO_TCP, "TCP_CONGESTION", CONGESTION),
     ]
-    return [
+    found = [
         (name, level, getattr(socket, attribute), value)
         for name, level, attribute, value in wanted
         if hasattr(socket, attribute)
     ]
+    # Without doubling, while few segments are under way, as with heartbeats.
+    thin = ("TCP_THIN_LINEAR_TIMEOUTS", socket.IPPROTO_TCP, _TCP_THIN_LINEAR_TIMEOUTS, 1)
+    rto = ("TCP_RTO_MAX_MS", socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, RTO_MAX_MS)
+    return [*found, thin, rto] if sys.platform == "linux" else found
 
 
 def apply_options(sock: OptionSocket) -> dict[str, int | str]:

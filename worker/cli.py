@@ -20,6 +20,7 @@ from wire.address import DEFAULT_PORT
 from wire.errors import EnvironmentFault
 from worker.engine import Precision
 from worker.events import Exit
+from worker.streaming import STREAMS_AUTO_MAX
 
 SLOTS_MAX = 4096
 NAME_CHARS_MAX = 128
@@ -65,6 +66,12 @@ def _add_join(join: argparse.ArgumentParser) -> None:
     )
     join.add_argument("--name", type=_name, help="stable name (default: HOSTNAME-1, -2, …)")
     join.add_argument("--slots", type=_count(SLOTS_MAX), help="leases to hold at once")
+    join.add_argument(
+        "--streams",
+        type=_streams,
+        metavar="N|auto",
+        help="TCP connections to the master (default: auto, by the loss)",
+    )
     _add_engine(join)
     token = join.add_mutually_exclusive_group()
     token.add_argument("--token", help="join token; also LOOKOUT_TOKEN")
@@ -204,6 +211,10 @@ def _count(largest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _streams(text: str) -> int | None:
+    return None if text == "auto" else _count(STREAMS_AUTO_MAX)(text)
 
 
 def _seconds(text: str) -> float:

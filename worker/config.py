@@ -33,6 +33,8 @@ WEDGED_TIMEOUTS = 3.0
 class WorkerConfig:
     """Everything that a worker was told, and what follows from it.
 
+    `streams` None means as many connections as the link's loss asks for.
+
     `executing_max` leases are in the pipeline at once: one batch inferring, one
     ready behind it, and one image in each decoding thread. `slots` adds what
     hides the round trip: two batches that wait here while the results of
@@ -54,6 +56,7 @@ class WorkerConfig:
     batch_wait_s: float
     executing_max: int
     slots: int
+    streams: int | None
     cache: Path
     drain_timeout_s: float
     limits: DecodeLimits
@@ -74,6 +77,7 @@ class WorkerConfig:
             "batch_wait_s": self.batch_wait_s,
             "executing_max": self.executing_max,
             "slots": self.slots,
+            "streams": self.streams or "auto",
             "cache": self.cache,
             "drain_timeout_s": self.drain_timeout_s,
             "pixels_max": self.limits.pixels_max,
@@ -105,6 +109,7 @@ def build_config(flags: argparse.Namespace, environment: Mapping[str, str]) -> W
         batch_wait_s=flags.batch_wait / 1000.0,
         executing_max=min(executing_max, slots),
         slots=slots,
+        streams=flags.streams,
         cache=_cache(flags.cache, environment),
         drain_timeout_s=flags.drain_timeout,
         limits=_limits(flags),

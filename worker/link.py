@@ -1,9 +1,8 @@
-"""The connection to the master: one thread a connection, from dialling to its end.
+"""The connection to the master, from dialling to its end.
 
-Owns the socket shell and the heartbeat that belongs to it, and decides that a
-master which sends nothing for a lease's lifetime is dead. Turns whatever
-happens into events, in order: `Welcomed`, messages, `ConnectionLost`; or
-`JoinFailed`. Leaves to the agent when to try again.
+Turns whatever happens into events, in order: `Welcomed`, messages,
+`ConnectionLost`; or `JoinFailed`. Leaves to the agent when to try again, and
+to `worker.bundle` that a connection may consist of several streams.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from wire import blocking
 from wire import messages as m
 from wire.address import Address
-from wire.errors import ConnectionClosed, EnvironmentFault, PeerFault, Rejected
+from wire.errors import EnvironmentFault, PeerFault, Rejected
+from worker.bundle import Bundle
 from worker.events import ConnectionLost, JoinFailed, Paused, Post, Welcomed
-from worker.heartbeat import Heartbeat
 from worker.logs import event
 from worker.vitals import Vitals
 
@@ -30,7 +29,10 @@ HOPELESS_CODES = frozenset({"bad_token", "version_unsupported", "master_unproved
 
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
-    """Whom to call, as whom, and how long each wait may take."""
+    """Whom to call, as whom, and how long each wait may take.
+
+    `streams` connections are kept open, or as many as the link needs (None).
+    """
 
     master: Address
     token: str | None
@@ -38,10 +40,11 @@ class LinkConfig:
     connect_timeout_s: float = 5.0
     handshake_timeout_s: float = 10.0
     send_timeout_s: float = 30.0
+    streams: int | None = None
 
 
 class Link:
-    """At most one connection at a time. `post` takes events, `take_chunk` weights."""
+    """At most one membership at a time. `post` takes events, `take_chunk` weights."""
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class Link:
         self._post = post
         self._take_chunk = take_chunk
         self._lost = lost
-        self._connection: blocking.BlockingConnection | None = None
+        self._bundle: Bundle | None = None
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -67,14 +70,8 @@ class Link:
 
     def send(self, message: m.Message) -> bool:
         """Send one message; False if there is no connection (any more)."""
-        connection = self._connection
-        if connection is None:
-            return False
-        try:
-            connection.send(message)
-        except ConnectionClosed:
-            return False
-        return True
+        bundle = self._bundle
+        return bundle is not None and bundle.send(message)
 
     def close(self, linger_s: float) -> None:
         """End the connection, giving the master `linger_s` to close it first.
@@ -83,11 +80,11 @@ class Link:
         overtake what was sent last.
         """
         self._closed.set()
-        if self._thread is not None and self._connection is not None:
+        if self._thread is not None and self._bundle is not None:
             self._thread.join(linger_s)
-        connection = self._connection
-        if connection is not None:
-            connection.shutdown("this worker leaves")
+        bundle = self._bundle
+        if bundle is not None:
+            bundle.close("this worker leaves")
 
     # --- on the thread -------------------------------------------------------------------
 
@@ -95,28 +92,24 @@ class Link:
         if self._closed.wait(after_s):
             return
         try:
-            connection = self._dial()
+            connection = self._dial(self._config.hello)
         except (EnvironmentFault, PeerFault) as fault:
             self._post(self._explain(fault))
             return
-        self._connection = connection
-        try:
-            reason = self._serve(connection)
-        finally:
-            self._connection = None
-            connection.close()
+        reason = self._serve(connection)
         self._lost()
         self._post(ConnectionLost(reason))
 
-    def _dial(self) -> blocking.BlockingConnection:
+    def _dial(self, hello: m.Hello, ticket: bytes = b"") -> blocking.BlockingConnection:
         config = self._config
         return blocking.connect(
             config.master,
             config.token,
-            config.hello,
+            hello,
             connect_timeout_s=config.connect_timeout_s,
             handshake_timeout_s=config.handshake_timeout_s,
             send_timeout_s=config.send_timeout_s,
+            ticket=ticket,
         )
 
     def _serve(self, connection: blocking.BlockingConnection) -> str:
@@ -130,43 +123,21 @@ class Link:
             peer=welcome.peer,
             heartbeat_interval_s=welcome.heartbeat_interval_s,
             lease_ttl_s=welcome.lease_ttl_s,
+            streams_max=min(self._config.hello.streams_max, welcome.streams_max),
             **connection.socket_options,
         )
-        heartbeat = Heartbeat(
-            connection.send, self._vitals, welcome.heartbeat_interval_s, self._paused
-        )
-        self._post(Welcomed(welcome.peer, welcome.lease_ttl_s))
-        heartbeat.start()
+        hello, streams = self._config.hello, self._config.streams
+        bundle = Bundle(connection, hello, streams, self._dial, self._pass_on)
+        self._bundle = bundle
         try:
-            self._receive_all(connection, welcome)
-        except (ConnectionClosed, PeerFault) as end:
-            return end.reason
+            self._post(Welcomed(welcome.peer, welcome.lease_ttl_s))
+            if self._closed.is_set():
+                bundle.close("this worker leaves")
+            return bundle.run(self._vitals, self._paused)
         finally:
-            heartbeat.stop()
-        return f"the master sent nothing for {welcome.lease_ttl_s:g} s"
-
-    def _receive_all(self, connection: blocking.BlockingConnection, welcome: m.Welcome) -> None:
-        """Return once the master has been silent too long.
-
-        Silence is counted in waits that ended empty-handed, not by the clock: after a
-        stop of this process, what the master sent meanwhile is read first.
-        """
-        silent_waits = 0
-        pending_bytes = 0
-        while silent_waits * welcome.heartbeat_interval_s < welcome.lease_ttl_s:
-            message = connection.receive(timeout_s=welcome.heartbeat_interval_s)
-            # A large image on a slow link is a sign of life before it is complete.
-            moved = message is not None or connection.pending_bytes != pending_bytes
-            pending_bytes = connection.pending_bytes
-            silent_waits = 0 if moved else silent_waits + 1
-            if message is not None:
-                self._pass_on(message)
+            self._bundle = None
 
     def _pass_on(self, message: m.Message) -> None:
-        if isinstance(message, m.HeartbeatAck):
-            return
-        if isinstance(message, m.Goodbye):
-            raise ConnectionClosed(f"the master said goodbye: {message.reason}")
         if isinstance(message, m.WeightsChunk):
             self._take_chunk(message)
         else:

@@ -37,6 +37,7 @@ from worker.loader import Loader
 from worker.logs import event
 from worker.pipeline import Pipeline, PipelineConfig
 from worker.selection import Selection, SelectionConfig
+from worker.streaming import STREAMS_AUTO_MAX
 from worker.vitals import Vitals
 from worker.weights import WeightsCache
 
@@ -86,8 +87,9 @@ class Service:
             incarnation=incarnation,
             slots=config.slots,
             software=software,
+            streams_max=config.streams or STREAMS_AUTO_MAX,
         )
-        link_config = LinkConfig(config.master, config.token, hello)
+        link_config = LinkConfig(config.master, config.token, hello, streams=config.streams)
         self._fetcher = Fetcher(self._send)
         self._link = Link(
             link_config, self._vitals, self._take, self._fetcher.received, self._fetcher.give_up

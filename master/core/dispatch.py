@@ -103,5 +103,6 @@ class Dispatch:
                 image=image,
                 alone=effect.alone,
                 timeout_s=effect.timeout_s,
-            )
+            ),
+            effect,
         )

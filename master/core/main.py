@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import signal
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import uvloop
 from master.config import CoreConfig
 from master.core.clients import ClientSession
 from master.core.service import Core
+from master.core.streams import STREAMS_PER_WORKER_MAX
 from master.core.workers import WorkerSession
 from master.logs import fields
 from master.models.resolve import Resolved
@@ -22,6 +24,7 @@ from master.store import open_store
 from master.store.base import JobStore
 from wire.aio import Admission, Connection, Server, serve
 from wire.errors import PeerFault
+from wire.handshake import TICKET_BYTES
 from wire.messages import Hello, Message, Reject, Role
 
 log = logging.getLogger("lookout.core")
@@ -50,15 +53,40 @@ class Door:
             reason = f"{hello.role} connections are not taken here, only {here}"
             return Reject(code="wrong_door", reason=reason)
         if hello.role == "worker":
-            taken = self._name_taken(hello)
-            if taken is not None:
-                return taken
+            return self._admit_stream(hello) if hello.stream else self._admit_worker(hello)
+        return self._admission(hello)
+
+    def _admission(self, hello: Hello, ticket: bytes = b"") -> Admission:
         config = self.core.config
         return Admission(
             peer=hello.name,
             heartbeat_interval_s=config.heartbeat_interval_s,
             lease_ttl_s=config.lease_ttl_s,
+            ticket=ticket,
+            streams_max=STREAMS_PER_WORKER_MAX if ticket else 1,
         )
+
+    def _admit_worker(self, hello: Hello) -> Admission | Reject:
+        capable = hello.streams_max > 1
+        ticket = secrets.token_bytes(TICKET_BYTES) if capable else b""
+        return self._name_taken(hello) or self._admission(hello, ticket)
+
+    def _admit_stream(self, hello: Hello) -> Admission | Reject:
+        """A further connection of a worker that is here; the handshake checks its ticket."""
+        session = self._session_of(hello)
+        if session is None:
+            reason = f"no worker {hello.name!r} of this incarnation is here any more; join anew"
+            return Reject(code="session_unknown", reason=reason)
+        if session.streams.full():
+            reason = f"{len(session.streams)} streams of {hello.name!r} are open; close one first"
+            return Reject(code="too_many_streams", reason=reason)
+        return self._admission(hello, session.ticket)
+
+    def _session_of(self, hello: Hello) -> WorkerSession | None:
+        for session in self.core.roster.named(hello.name):
+            if session.incarnation == hello.incarnation:
+                return session
+        return None
 
     def _name_taken(self, hello: Hello) -> Reject | None:
         """A living worker keeps its name; a silent one is replaced by whoever brings it."""
@@ -82,15 +110,19 @@ class Door:
             self._client(connection)
 
     def _worker(self, connection: Connection) -> None:
-        session: WorkerSession = self.core.worker_joined(connection)
+        session: WorkerSession | None
+        if connection.hello.stream:
+            session = self._session_of(connection.hello)
+            assert session is not None, "admitted a moment ago"
+            session.stream_joined(connection)
+        else:
+            session = self.core.worker_joined(connection)
 
-        def message(_: Connection, message: Message) -> None:
-            session.receive(message)
+        def closed(connection: Connection, reason: str, fault: PeerFault | None) -> None:
+            if not session.stream_left(connection, reason):
+                self.core.worker_left(session, reason)
 
-        def closed(_: Connection, reason: str, fault: PeerFault | None) -> None:
-            self.core.worker_left(session, reason)
-
-        connection.on_message, connection.on_closed = message, closed
+        connection.on_message, connection.on_closed = session.receive, closed
 
     def _client(self, connection: Connection) -> None:
         session: ClientSession = self.core.client_joined(connection)

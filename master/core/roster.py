@@ -88,4 +88,6 @@ class Roster:
             rtt_ms=session.rtt_ms(),
             connected_at=stamp(session.connected_at),
             fault=session.fault,
+            streams=len(session.streams),
+            retransmitted=session.retransmitted(),
         )

@@ -277,6 +277,15 @@ class Core:
             self.worker_changed(session)
         self.hub.publish("model", {"id": model.card.id})
 
+    def now(self) -> float:
+        """The core's clock, monotonic seconds."""
+        return self.clock.now()
+
+    def send_again(self, grant: fx.Grant) -> None:
+        """The `Assign` of this grant may not have arrived: send it again if the lease lives."""
+        if self.scheduler.is_live(grant.token):
+            self.dispatch.grant(grant)
+
     def fetch_weights(self, session: WorkerSession, request: FetchWeights) -> None:
         """Answer with a slice of the weights file."""
         self.weights.fetch(session, request)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import socket
-import struct
 from collections.abc import Callable
 from typing import Protocol
 
 from master.core.names import job_number
+from master.core.streams import Streams
 from master.logs import fields
+from master.scheduler.effects import Grant
 from master.scheduler.events import (
     AttemptStarted,
     Event,
@@ -27,7 +27,6 @@ from wire.messages import (
     FetchWeights,
     Goodbye,
     Heartbeat,
-    HeartbeatAck,
     Message,
     ModelFault,
     Ready,
@@ -37,9 +36,6 @@ from wire.messages import (
 )
 
 log = logging.getLogger("lookout.core")
-
-_TCP_INFO_RTT_OFFSET = 68  # struct tcp_info, linux/tcp.h: tcpi_rtt, microseconds
-_TCP_INFO_BYTES = 104
 
 
 class WorkerHost(Protocol):
@@ -60,6 +56,12 @@ class WorkerHost(Protocol):
     def model_id(self) -> str:
         """The id of the card in force."""
 
+    def now(self) -> float:
+        """The core's clock, monotonic seconds."""
+
+    def send_again(self, grant: Grant) -> None:
+        """The `Assign` of this grant may not have arrived: send it again if the lease lives."""
+
 
 class WorkerSession:
     """State of one worker's connection that only people and the shell need.
@@ -79,42 +81,71 @@ class WorkerSession:
         self.model: str | None = None
         self.fault: Fault | None = None
         self.clean = False
-        self._connection = connection
+        self.ticket = connection.welcome.ticket
+        self.streams = Streams(connection, host.now())
         self._host = host
 
-    def send(self, message: Message) -> None:
-        """Queue one message on the connection."""
-        self._connection.send(message)
+    def send(self, message: Message, grant: Grant | None = None) -> None:
+        """Queue one message; `grant` is what an `Assign` carries out."""
+        self.streams.send(message, self._host.now(), grant)
 
     def drop(self, reason: str) -> None:
-        """Close the connection."""
-        self._connection.close(reason)
+        """Close every connection."""
+        for connection in self.streams.connections():
+            connection.close(reason)
 
     def rtt_ms(self) -> float | None:
-        """The kernel's smoothed round trip of this connection."""
-        sock = self._connection.socket
-        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return None
-        try:
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        except OSError:
-            return None
-        if len(info) < _TCP_INFO_RTT_OFFSET + 4:
-            return None
-        (rtt_us,) = struct.unpack_from("=I", info, _TCP_INFO_RTT_OFFSET)
-        return float(rtt_us) / 1000.0
+        """The kernel's smoothed round trip."""
+        return self.streams.rtt_ms()
 
-    def receive(self, message: Message) -> None:
+    def retransmitted(self) -> float | None:
+        """The part of the segments sent to it lately that had to be sent again."""
+        share = self.streams.share
+        return None if share is None else round(share, 4)
+
+    def stream_joined(self, connection: Connection) -> None:
+        """One more connection of this worker, perhaps in place of others."""
+        replaced = self.streams.add(connection, self._host.now())
+        log.info(
+            **fields(
+                "stream_joined",
+                worker=self.name,
+                stream=connection.hello.stream,
+                streams=len(self.streams),
+                replaces=connection.hello.replaces,
+            )
+        )
+        for older in replaced:
+            older.abort("the worker opened another stream in its place")
+
+    def stream_left(self, connection: Connection, reason: str) -> bool:
+        """One connection has ended; false if it was the last."""
+        left = self.streams.remove(connection)
+        if not len(self.streams):
+            return False
+        stream = connection.hello.stream
+        log.info(**fields("stream_left", worker=self.name, stream=stream, reason=reason))
+        for item in left:
+            if isinstance(item, Grant):
+                self._host.send_again(item)
+            else:
+                self.send(item)
+        return True
+
+    def receive(self, connection: Connection, message: Message) -> None:
         """Handle one message of the worker."""
+        if type(message) is Heartbeat:
+            self._heartbeat(connection, message)
+            return
         handler = _HANDLERS.get(type(message))
         if handler is None:
             log.warning(**fields("message_ignored", worker=self.name, type=type(message).__name__))
             return
         handler(self, message)
 
-    def _heartbeat(self, message: Heartbeat) -> None:
-        self.send(HeartbeatAck(seq=message.seq))
-        self._host.feed(HeartbeatSeen(self.key, message.progress, message.held, message.executing))
+    def _heartbeat(self, connection: Connection, beat: Heartbeat) -> None:
+        if self.streams.beat(connection, beat, self._host.now()):
+            self._host.feed(HeartbeatSeen(self.key, beat.progress, beat.held, beat.executing))
 
     def _ready(self, message: Ready) -> None:
         if message.model != self._host.model_id():
@@ -165,7 +196,7 @@ class WorkerSession:
 
     def _goodbye(self, message: Goodbye) -> None:
         self.clean = True
-        self._connection.close(message.reason)
+        self.drop(message.reason)
 
 
 def result_event(worker: str, result: Result) -> ResultArrived:
@@ -183,7 +214,6 @@ def result_event(worker: str, result: Result) -> ResultArrived:
 
 
 _HANDLERS: dict[type[Message], Callable[..., None]] = {
-    Heartbeat: WorkerSession._heartbeat,
     Ready: WorkerSession._ready,
     ModelFault: WorkerSession._model_fault,
     Started: WorkerSession._started,

@@ -125,6 +125,10 @@ class Scheduler:
         records = self._board.jobs.records.values()
         return [record.job for record in records if record.state is not JobState.QUEUED]
 
+    def is_live(self, token: int) -> bool:
+        """Whether a lease with this token is in force."""
+        return token in self._board.leases
+
     def worker_stats(self, worker: str, now: float) -> WorkerStats:
         """What people see of a connection; one that isn't here looks gone."""
         found = self._board.workers.get(worker)

@@ -108,6 +108,8 @@ def _default(field: mi.Field) -> str:
     if field.required:
         return "required"
     value = field.default_factory() if field.default is NODEFAULT else field.default
+    if isinstance(value, bytes):
+        return f'b"{value.decode()}"'
     return "nil" if value is None else json.dumps(value)
 
 

@@ -19,7 +19,7 @@ from wire import aio, codec, framing
 from wire import messages as m
 from wire.aio import Admission, Connection, Limits
 from wire.card import Card, Preprocessing
-from wire.handshake import ClientHandshake, ServerHandshake
+from wire.handshake import ClientHandshake, ServerHandshake, prove_stream
 from wire.session import WORKER_FRAME_BYTES_MAX
 
 STRANGER = Path(__file__).parents[2] / "fakes" / "stranger_worker.py"
@@ -83,6 +83,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         "bytes that wait for a slow reader": f"{limits.write_bytes_max // 2**20} MiB",
         "leases in one `Started` or `Released": "4096",
         "bytes of one `FetchWeights": "16 MiB",
+        "connections of one worker": f"{m.STREAMS_MAX}, or fewer as `Welcome` says",
     }
 
 
@@ -105,6 +106,22 @@ def test_the_worked_example_from_its_prose_alone() -> None:
     assert transcript(b"lookout client proof").hex() == example["transcript of the client"]
     assert mac(b"lookout client proof") == example["mac` of `Proof"]
     assert mac(b"lookout master proof") == example["mac` of `Welcome"]
+
+
+def test_the_proof_of_a_stream_from_its_prose_alone() -> None:
+    example = table_after("Worked example")
+    nonces = [bytes.fromhex(example["master's nonce"]), bytes.fromhex(example["client's nonce"])]
+    said = re.search(r"the ticket `([0-9a-f]{64})`, `stream_mac` is `([0-9a-f]{64})`", TEXT)
+    assert said is not None
+    ticket = bytes.fromhex(said[1])
+    context = b"lookout stream proof"
+    fields = [context, b"1", b"1", b"worker", b"stranger", b"1f9c", *nonces, b"1"]
+    text = b"".join(len(field).to_bytes(2, "big") + field for field in fields)
+    assert hmac.new(ticket, text, hashlib.sha256).hexdigest() == said[2]
+    hello = m.Hello(
+        versions=[1], role="worker", name="stranger", incarnation="1f9c", slots=1, stream=1
+    )
+    assert prove_stream(ticket, 1, hello, *nonces).hex() == said[2]
 
 
 def test_the_worked_example_is_what_our_machines_say() -> None:
