@@ -20,6 +20,10 @@ T = TypeVar("T")
 
 UNCONFIRMED_MAX: Final = 16_384
 """Messages that may wait for the proof that they arrived; a stream with more is given up."""
+STREAMS_PER_WORKER_MAX: Final = 32
+"""What a master takes and a worker may be told to open."""
+STREAMS_AUTO_MAX: Final = 16
+"""What the loss alone leads to."""
 STALL_S: Final = 2.5
 """A stream over which nothing came for so long, while others live, is in TCP's backoff."""
 WINDOW_S: Final = 10.0
@@ -38,7 +42,7 @@ class Step:
     streams: int
 
 
-STEPS: Final = (Step(0.03, 4), Step(0.12, 16))
+STEPS: Final = (Step(0.03, 4), Step(0.08, STREAMS_AUTO_MAX))
 """Measured with `python -m tests.bench streams`; see docs/netem.md."""
 RELAX: Final = 0.5
 """The share has to fall below this part of a step's to leave it: no flapping at the edge."""

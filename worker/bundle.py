@@ -20,11 +20,11 @@ import msgspec
 from wire import blocking
 from wire import messages as m
 from wire.errors import ConnectionClosed, EnvironmentFault, PeerFault, Rejected
-from wire.streams import LossMeter, StreamPlan, choose
+from wire.streams import STREAMS_AUTO_MAX, UNCONFIRMED_MAX, LossMeter, StreamPlan, choose
 from worker.heartbeat import Heartbeat
 from worker.logs import event
 from worker.stream import Stream
-from worker.streaming import STREAMS_AUTO_MAX, Dial, Keeper, Shut, StreamView
+from worker.streaming import Dial, Keeper, Shut, StreamView
 from worker.vitals import Vitals
 
 log = logging.getLogger("lookout.worker.link")
@@ -56,6 +56,8 @@ class Bundle:
         self._streams = {0: Stream(0, first, self._interval_s)}
         self._opened: list[Stream] = list(self._streams.values())
         self._reason: str | None = None
+        self._last_reason = ""
+        self._waiting: list[m.Message] = []
         self._number = 0
         self._advised = 1
         self._keeper = Keeper(random.SystemRandom())
@@ -80,15 +82,17 @@ class Bundle:
         return self._reason
 
     def send(self, message: m.Message) -> bool:
-        """Send over the best stream; False if there is none (any more)."""
-        while streams := self._all():
+        """Send over the best stream; False if the membership is over."""
+        tried: set[int] = set()
+        while streams := [stream for stream in self._all() if stream.number not in tried]:
             at = choose(s.load() for s in streams) if len(streams) > 1 else 0
             if streams[at].send(message):
                 return True
-            with self._news:
-                # It has ended and its thread is about to say so.
-                self._streams.pop(streams[at].number, None)
-        return False
+            tried.add(streams[at].number)  # it has ended, and its thread is about to say so
+        with self._news:
+            if self._reason is None and len(self._waiting) < UNCONFIRMED_MAX:
+                self._waiting.append(message)
+            return self._reason is None
 
     def close(self, reason: str) -> None:
         """End the membership and all its streams."""
@@ -113,8 +117,8 @@ class Bundle:
         left = stream.leave()
         with self._news:
             self._streams.pop(stream.number, None)
-            if not self._streams:
-                self._end(reason)
+            self._last_reason = reason
+            self._end_if_alone()
             over = self._reason is not None
         if not over:
             event(log, logging.INFO, "stream_ended", stream=stream.number, reason=reason)
@@ -133,12 +137,16 @@ class Bundle:
             self._reason = reason
             self._news.notify_all()
 
+    def _end_if_alone(self) -> None:
+        # The master ends a stream as soon as its replacement stands, which it knows before us.
+        if not self._streams and not self._keeper.replacing:
+            self._end(self._last_reason)
+
     def _beat(self, heartbeat: m.Message) -> None:
         assert isinstance(heartbeat, m.Heartbeat)
-        streams = self._all()
-        if not streams:
-            raise ConnectionClosed("no stream is left")
-        for stream in streams:
+        if self._reason is not None:
+            raise ConnectionClosed(self._reason)
+        for stream in self._all():
             stream.beat(heartbeat)
 
     def _keep(self) -> None:
@@ -199,6 +207,10 @@ class Bundle:
             elif stream is not None:
                 stream.connection.close()
                 return
+            self._end_if_alone()
+            waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            self.send(message)
         if stream is not None:
             event(log, logging.INFO, "stream_opened", stream=stream.number, replaces=dial.replaces)
             stream.start(self)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from wire.address import DEFAULT_PORT
 from wire.errors import EnvironmentFault
+from wire.streams import STREAMS_PER_WORKER_MAX
 from worker.engine import Precision
 from worker.events import Exit
-from worker.streaming import STREAMS_AUTO_MAX
 
 SLOTS_MAX = 4096
 NAME_CHARS_MAX = 128
@@ -214,7 +214,7 @@ def _count(largest: int) -> Callable[[str], int]:
 
 
 def _streams(text: str) -> int | None:
-    return None if text == "auto" else _count(STREAMS_AUTO_MAX)(text)
+    return None if text == "auto" else _count(STREAMS_PER_WORKER_MAX)(text)
 
 
 def _seconds(text: str) -> float:

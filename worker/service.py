@@ -26,6 +26,7 @@ from typing import Protocol
 
 from wire import messages as m
 from wire.card import Card
+from wire.streams import STREAMS_AUTO_MAX
 from worker import child
 from worker import events as e
 from worker.agent import Agent, AgentConfig
@@ -37,7 +38,6 @@ from worker.loader import Loader
 from worker.logs import event
 from worker.pipeline import Pipeline, PipelineConfig
 from worker.selection import Selection, SelectionConfig
-from worker.streaming import STREAMS_AUTO_MAX
 from worker.vitals import Vitals
 from worker.weights import WeightsCache
 

@@ -16,8 +16,6 @@ DIALS_MAX = 4
 """Connections in the making at once: on a bad link each of them adds to the load."""
 DIAL_BACKOFF_BASE_S = 0.5
 DIAL_BACKOFF_CAP_S = 5.0
-STREAMS_AUTO_MAX = 16
-"""What `--streams auto` may open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,11 @@ class Keeper:
     def dialling(self) -> int:
         """Streams in the making."""
         return len(self._dialling)
+
+    @property
+    def replacing(self) -> bool:
+        """A stream in the making is to stand in for another: that one may end any moment."""
+        return any(dial.replaces is not None for dial in self._dialling)
 
     def decide(self, views: Sequence[StreamView], wanted: int, now: float) -> list[Step]:
         """What to do so that `wanted` lively streams are there. Each `Dial` must be answered

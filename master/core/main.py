@@ -15,7 +15,6 @@ import uvloop
 from master.config import CoreConfig
 from master.core.clients import ClientSession
 from master.core.service import Core
-from master.core.streams import STREAMS_PER_WORKER_MAX
 from master.core.workers import WorkerSession
 from master.logs import fields
 from master.models.resolve import Resolved
@@ -26,6 +25,7 @@ from wire.aio import Admission, Connection, Server, serve
 from wire.errors import PeerFault
 from wire.handshake import TICKET_BYTES
 from wire.messages import Hello, Message, Reject, Role
+from wire.streams import STREAMS_PER_WORKER_MAX
 
 log = logging.getLogger("lookout.core")
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from master.scheduler.effects import Grant
 from wire.aio import Connection
 from wire.messages import Heartbeat, HeartbeatAck, Message
-from wire.streams import Load, LossMeter, StreamPlan, Unconfirmed, choose
+from wire.streams import STREAMS_PER_WORKER_MAX, Load, LossMeter, StreamPlan, Unconfirmed, choose
 from wire.tcpinfo import TcpInfo, read_tcp_info, unacknowledged_bytes
 
-STREAMS_PER_WORKER_MAX = 16
 MEASURE_INTERVAL_S = 1.0
+STREAMS_SPARE = 4
+"""Streams that are being replaced are open beside the ones that replace them."""
 
 Undelivered = Message | Grant
 """A grant stands for its `Assign`: the image is read again if it has to be sent again."""
@@ -60,7 +61,7 @@ class Streams:
 
     def full(self) -> bool:
         """No further stream is taken."""
-        return len(self._streams) >= STREAMS_PER_WORKER_MAX + 1
+        return len(self._streams) >= STREAMS_PER_WORKER_MAX + STREAMS_SPARE
 
     def remove(self, connection: Connection) -> list[Undelivered]:
         """It has ended; what it may not have delivered, in order."""

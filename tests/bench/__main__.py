@@ -21,6 +21,7 @@ BENCHES = {
     "store": "the job table: durable jobs/s, commit latency, recovery",
     "scheduler": "the scheduler alone: CPU per job, memory per queued job",
     "netem": "emulated links: throughput and timing error of the userspace backend",
+    "streams": "one worker's link by loss, in a kernel with netem: goodput",
     "wire": "frames over one connection: messages/s",
 }
 
