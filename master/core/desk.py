@@ -233,6 +233,10 @@ class Desk:
             subscribers=core.hub.subscribers,
             waiters=core.waiters.waiting,
             uptime_s=core.clock.uptime_s(),
+            links={
+                session.name: (len(session.streams), session.retransmitted())
+                for session in core.roster.sessions.values()
+            },
         )
 
     def shut_down(self, reason: str) -> None:

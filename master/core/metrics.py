@@ -26,6 +26,8 @@ class Reading:
     subscribers: int
     waiters: int
     uptime_s: float
+    links: Mapping[str, tuple[int, float | None]]
+    """By worker: its streams, and the share of segments sent again."""
 
 
 class MetricsText:
@@ -70,7 +72,24 @@ class MetricsText:
         for kind, count in reading.counters.items():
             events.add_metric([kind], count)
         yield events
+        yield from self._links(reading)
         yield from self._gauges(reading)
+
+    def _links(self, reading: Reading) -> Iterable[Metric]:
+        streams = GaugeMetricFamily(
+            "lookout_worker_streams", "TCP connections of a worker", labels=["worker"]
+        )
+        again = GaugeMetricFamily(
+            "lookout_worker_retransmitted_ratio",
+            "Part of the segments sent to a worker lately that had to be sent again",
+            labels=["worker"],
+        )
+        for worker, (count, share) in reading.links.items():
+            streams.add_metric([worker], count)
+            if share is not None:
+                again.add_metric([worker], share)
+        yield streams
+        yield again
 
     def _gauges(self, reading: Reading) -> Iterable[Metric]:
         values = {

@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -202,7 +202,6 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     """Every loss with every way."""
     links = Links(1)
     links.set_all(Conditions(0.0, DELAY_MS, RATE_MBIT))
-    measure: Callable[[], tuple[list[float], int]]
     if "raw" in options.ways:
         for loss in options.losses:
             links.set_all(Conditions(loss, DELAY_MS, RATE_MBIT))

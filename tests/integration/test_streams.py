@@ -19,9 +19,7 @@ from wire.errors import Rejected
 pytestmark = pytest.mark.integration
 NULL = ("--engine", "null", "--enable-fault-hooks")
 IMAGE_BYTES = 100_000
-HELLO = m.Hello(
-    versions=[1], role="worker", name="hand", incarnation="h1", slots=1, streams_max=4
-)
+HELLO = m.Hello(versions=[1], role="worker", name="hand", incarnation="h1", slots=1, streams_max=4)
 
 
 class Striped:

@@ -73,7 +73,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 def main() -> int:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.netem_root.bad_links")
+    parser = argparse.ArgumentParser(
+        description=__doc__, prog="python -m tests.netem_root.bad_links"
+    )
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--loss", type=float, default=30.0, help="percent, each way")

@@ -21,6 +21,7 @@ def _reading() -> Reading:
         subscribers=0,
         waiters=0,
         uptime_s=1.5,
+        links={"w1": (4, 0.125), "w2": (1, None)},
     )
 
 
@@ -35,6 +36,10 @@ def test_values_are_those_of_the_reading() -> None:
     assert 'lookout_jobs{state="queued"} 3.0' in text
     assert 'lookout_workers{liveness="alive"} 1.0' in text
     assert "lookout_open_bytes 300.0" in text
+    assert 'lookout_worker_streams{worker="w1"} 4.0' in text
+    assert 'lookout_worker_retransmitted_ratio{worker="w1"} 0.125' in text
+    assert 'lookout_worker_streams{worker="w2"} 1.0' in text
+    assert 'lookout_worker_retransmitted_ratio{worker="w2"}' not in text
     assert 'lookout_job_latency_seconds_bucket{le="0.025"} 1.0' in text
 
 
