@@ -195,7 +195,8 @@ class Cluster:
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_PRIVATE_PREFIX)}
-        return {**kept, "PYTHONPATH": str(SOURCE), **self._site.mark, **extra}
+        path = os.pathsep.join(filter(None, [str(SOURCE), kept.get("PYTHONPATH")]))
+        return {**kept, "PYTHONPATH": path, **self._site.mark, **extra}
 
 
 def _model(spec: Any) -> list[str]:

@@ -31,7 +31,7 @@ from experiments.seeds import Dimension, number
 
 PROGRESS_S: Final = 0.5
 # After the last image was sent, the others may take this long before they are given up.
-DRAIN_S: Final = 180.0
+DRAIN_S: Final = 600.0
 
 
 class Order(msgspec.Struct, kw_only=True, frozen=True):
