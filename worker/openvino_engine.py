@@ -26,6 +26,8 @@ from worker.machine import has_bf16, version_of
 from worker.openvino_import import import_openvino
 
 FOLDER = "openvino"
+_SHAREABLE = ("C", "W")
+"""What memory must be to be used as it is: contiguous and, though nobody writes, writable."""
 
 
 class OpenVinoEngine:
@@ -69,7 +71,7 @@ class OpenVinoEngine:
         with self._lanes:
             request = idle.get()
             try:
-                return self._infer(request, np.ascontiguousarray(batch))
+                return self._infer(request, np.require(batch, requirements=_SHAREABLE))
             finally:
                 idle.put(request)
 

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 BENCHES = {
+    "peers": "Lookout beside Flask, LitServe, mosec, Ray Serve and the bare limit",
     "service": "the whole service over HTTP: images/s, latency, CPU per job",
     "listeners": "the same load beside 0 and 500 event streams",
     "store": "the job table: durable jobs/s, commit latency, recovery",

@@ -59,8 +59,13 @@ def run_load(
 async def _run(
     host: str, port: int, requests: Sequence[bytes], concurrency: int, count: int
 ) -> LoadResult:
+    return await _run_numbers(host, port, requests, concurrency, iter(range(count)))
+
+
+async def _run_numbers(
+    host: str, port: int, requests: Sequence[bytes], concurrency: int, numbers
+) -> LoadResult:
     result = LoadResult()
-    numbers = iter(range(count))
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
@@ -95,3 +100,54 @@ async def _answer(reader: asyncio.StreamReader) -> int:
     else:
         await reader.readexactly(int(headers["content-length"]))
     return int(lines[0].split(" ")[1])
+
+
+def run_load_for(
+    host: str, port: int, requests: Sequence[bytes], concurrency: int, seconds: float
+) -> LoadResult:
+    """As `run_load`, for so many seconds."""
+
+    def numbers():
+        end = time.perf_counter() + seconds
+        number = 0
+        while time.perf_counter() < end:
+            yield number
+            number += 1
+
+    return uvloop.run(_run_numbers(host, port, requests, concurrency, numbers()))
+
+
+def run_paced(
+    host: str, port: int, requests: Sequence[bytes], rate_per_s: float, seconds: float
+) -> LoadResult:
+    """An open loop: a request every `1 / rate_per_s`, whether or not others were answered.
+
+    A latency counts from the moment that the request was due, so that a server
+    that stalls doesn't hide what it kept waiting.
+    """
+    return uvloop.run(_paced(host, port, requests, rate_per_s, seconds))
+
+
+async def _paced(
+    host: str, port: int, requests: Sequence[bytes], rate_per_s: float, seconds: float
+) -> LoadResult:
+    result, idle = LoadResult(), []
+    began = time.perf_counter()
+
+    async def one(number: int) -> None:
+        due = began + number / rate_per_s
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        stream = idle.pop() if idle else await asyncio.open_connection(host, port, limit=READ_BYTES)
+        stream[1].write(requests[number % len(requests)])
+        status = await _answer(stream[0])
+        result.latencies_s.append(time.perf_counter() - due)
+        result.statuses[status] = result.statuses.get(status, 0) + 1
+        idle.append(stream)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate_per_s * seconds)):
+            group.create_task(one(number))
+    for _, writer in idle:
+        writer.close()
+    result.elapsed_s = time.perf_counter() - began
+    return result

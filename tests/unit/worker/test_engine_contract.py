@@ -163,6 +163,8 @@ def test_leaves_its_input_and_its_earlier_answers_alone(
     answer = one.infer(batch)
     kept = answer.copy()
     one.infer(255 - batch)
+    batch.flags.writeable = False
+    np.testing.assert_array_equal(one.infer(batch), kept)
     np.testing.assert_array_equal(batch, before)
     np.testing.assert_array_equal(answer, kept)
 

@@ -1,0 +1,48 @@
+"""The limit without a network: one process that decodes, resizes and infers for so many seconds.
+
+Two of these at once, one thread each, are the best arrangement found on two cores.
+Prints the number of images, or with `alone` the median milliseconds of a single one.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from wire.card import Card
+from worker.decode import DecodeLimits, Decoder
+from worker.engine import EngineConfig, Precision, make_engine
+from worker.preprocess import Preprocessor
+
+BATCH = 4
+
+
+def main() -> None:
+    """Arguments: folder with card.json, weights and images; cache; seconds; `rate` or `alone`."""
+    folder, cache, seconds, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+    card = msgspec.json.decode((folder / "card.json").read_bytes(), type=Card)
+    engine = make_engine("openvino", EngineConfig(cache, 1, BATCH, Precision.BF16))
+    engine.load(card, folder / "weights.pth")
+    engine.warm_up()
+    decoder, prepare = Decoder(DecodeLimits()), Preprocessor(card.preprocessing, exact=False)
+    bodies = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
+    batch, times_s, count = (BATCH if what == "rate" else 1), [], 0
+    print("ready", flush=True)
+    sys.stdin.readline()
+    began_s = time.perf_counter()
+    while (now := time.perf_counter()) - began_s < float(seconds):
+        some = [bodies[(count + n) % len(bodies)] for n in range(batch)]
+        pixels = [prepare.pixels(decoder.decode(body, prepare.least_px)) for body in some]
+        engine.infer(np.stack(pixels))
+        count += batch
+        times_s.append(time.perf_counter() - now)
+    print(count if what == "rate" else 1000 * statistics.median(times_s), flush=True)
+
+
+if __name__ == "__main__":
+    main()

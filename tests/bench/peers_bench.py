@@ -1,0 +1,332 @@
+"""Lookout beside its peers on this machine: images/s over HTTP, interleaved, as ratios.
+
+    python -m tests.bench.peers_bench [--rounds N] [--seconds S] [--only NAME …] [--out FILE]
+
+Every row classifies the same JPEGs of about 108 kB with the same GoogLeNet (224 px, seeded
+random weights), two processes × one thread, a closed loop of 32 requests, the load
+generator on the same cores. `bare` is the limit without a network, in Lookout's
+own best arrangement; the peers decode and resize as their users would. Servers are
+started for each measurement and ended after it, so that none idles beside another.
+
+Peers are installed into an environment of their own (`build/peers`), which sees the
+packages of this one, so that engine and torch are the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from PIL import Image
+
+from tests.bench.http_load import LoadResult, post_request, run_load_for, run_paced
+from tests.bench.peers.naive import GRAPH, WEIGHTS
+from tests.fakes.cluster import Cluster
+from tests.fakes.weights import lively_weights
+from tests.shared import IMAGENET100, REPOSITORY, make_jpeg, shared_file
+from worker import machine
+from worker.compiled import MODEL, CompiledCache, ingredients
+from worker.convert import convert_in_child
+from worker.models import card_for_torchvision, write_card
+from worker.openvino_engine import FOLDER
+
+CONCURRENCY = 32
+IMAGES = 32
+ENVIRONMENT = REPOSITORY / "build" / "peers"
+PACKAGES = ("flask==3.1.3", "litserve==0.2.19", "mosec==0.9.8", "ray[serve]==2.60.0")
+START_TIMEOUT_S = 90.0
+SERVERS = {
+    "flask + torch fp32": ("flask_app", "/", {}),
+    "litserve": ("litserve_app", "/predict", {}),
+    "mosec, batch 1": ("mosec_app", "/inference", {"PEERS_BATCH": "1"}),
+    "mosec, batch 8": ("mosec_app", "/inference", {"PEERS_BATCH": "8"}),
+    "ray serve": ("ray_app", "/", {}),
+}
+LOOKOUT, BARE = "lookout, --engine auto", "bare limit"
+
+
+@dataclass
+class Stage:
+    """What every row shares: a folder with card, weights, images; caches; seconds a row."""
+
+    folder: Path
+    seconds: float
+    bodies: list[bytes] = field(default_factory=list)
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    @property
+    def graph(self) -> Path:
+        """Converted once; found again by every engine of this run."""
+        card = card_for_torchvision("googlenet", self.folder / "weights.pth")
+        place = CompiledCache(self.cache / FOLDER).obtain(
+            ingredients(card, "fp32"),
+            lambda folder: convert_in_child(card, self.folder / "weights.pth", folder),
+        )
+        return place / MODEL
+
+    def prepare(self) -> None:
+        """Write weights, card and images."""
+        lively_weights("googlenet", self.folder / "weights.pth")
+        card = card_for_torchvision("googlenet", self.folder / "weights.pth")
+        write_card(card, self.folder / "card.json")
+        (self.folder / "images").mkdir()
+        self.bodies = photographs()
+        for number, body in enumerate(self.bodies):
+            (self.folder / "images" / f"{number:03}.jpg").write_bytes(body)
+
+
+def photographs() -> list[bytes]:
+    """JPEGs of about 108 kB: real photographs where they are, drawn ones elsewhere."""
+    folder = shared_file(IMAGENET100)
+    if folder is None:
+        return [make_jpeg(seed, (1600, 1200), 94) for seed in range(IMAGES)]
+    found = [path for path in sorted(folder.glob("*.JPEG")) if Image.open(path).mode == "RGB"]
+    found.sort(key=lambda path: abs(path.stat().st_size - 108_000))
+    return [path.read_bytes() for path in found[:IMAGES]]
+
+
+def bare(stage: Stage, what: str = "rate", processes: int = 2) -> float:
+    """Images/s of so many processes at once, or the milliseconds of one image alone."""
+    command = [sys.executable, "-m", "tests.bench.peers.bare", str(stage.folder), str(stage.cache)]
+    running = [
+        subprocess.Popen(
+            [*command, str(stage.seconds), what],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for _ in range(processes)
+    ]
+    for process in running:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    values = [float(process.communicate()[0]) for process in running]
+    return sum(values) / stage.seconds if what == "rate" else statistics.median(values)
+
+
+@contextlib.contextmanager
+def lookout(stage: Stage) -> Iterator[tuple[str, int, list[bytes]]]:
+    """Core, web and two workers with one thread each; requests that wait for their result."""
+    flags = ("--threads", "1", "--cache", str(stage.cache))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Cluster(
+            Path(folder),
+            workers=2,
+            model="googlenet",
+            weights=stage.folder / "weights.pth",
+            engine=("--engine=auto",),
+            worker_args=flags,
+        ) as cluster,
+    ):
+        cluster.wait_ready(timeout_s=START_TIMEOUT_S)
+        host, port = cluster.url.removeprefix("http://").split(":")
+        headers = ["Content-Type: image/jpeg", "Prefer: wait=60"]
+        yield (
+            host,
+            int(port),
+            [
+                post_request("/api/v1/jobs", f"{host}:{port}", body, headers)
+                for body in stage.bodies
+            ],
+        )
+
+
+@contextlib.contextmanager
+def peer(stage: Stage, name: str) -> Iterator[tuple[str, int, list[bytes]]]:
+    """One of `SERVERS`, in the peers' environment, in a session of its own."""
+    module, path, extra = SERVERS[name]
+    port = free_port()
+    environment = {
+        **os.environ,
+        GRAPH: str(stage.graph),
+        WEIGHTS: str(stage.folder / "weights.pth"),
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        **extra,
+    }
+    arguments = ["--port", str(port)] if module == "mosec_app" else [str(port)]
+    log = (stage.folder / f"{module}.log").open("ab")
+    process = subprocess.Popen(
+        [str(ENVIRONMENT / "bin" / "python"), "-m", f"tests.bench.peers.{module}", *arguments],
+        env=environment,
+        cwd=stage.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    requests = [post_request(path, "127.0.0.1", body) for body in stage.bodies]
+    try:
+        wait_for_answer(process, port, requests[0])
+        yield "127.0.0.1", port, requests
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        log.close()
+        if sys.exc_info()[0] is not None:
+            print((stage.folder / f"{module}.log").read_text()[-3000:], flush=True)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago; these servers can't bind port 0 and say which."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_answer(process: subprocess.Popen[bytes], port: int, request: bytes) -> None:
+    """Until it answers 200."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline_s and process.poll() is None:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), 10.0) as connection,
+        ):
+            connection.sendall(request)
+            if b" 200 " in connection.recv(64):
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"{process.args} doesn't answer")
+
+
+def images_per_s(stage: Stage, name: str) -> float:
+    """One measurement of one row."""
+    if name == BARE:
+        return bare(stage)
+    serving = lookout(stage) if name == LOOKOUT else peer(stage, name)
+    with serving as (host, port, requests):
+        run_load_for(host, port, requests, CONCURRENCY, 1.0)
+        result = run_load_for(host, port, requests, CONCURRENCY, stage.seconds)
+        answered(result)
+        return result.per_second
+
+
+def answered(result: LoadResult) -> None:
+    """Every answer was a result."""
+    if set(result.statuses) != {200}:
+        raise RuntimeError(f"answers {result.statuses}")
+
+
+def latencies(stage: Stage, rate_per_s: float) -> list[str]:
+    """Lines about one image on an idle cluster, and about half load."""
+    alone_ms = bare(stage, "alone", processes=1)
+    with lookout(stage) as (host, port, requests):
+        run_load_for(host, port, requests, 1, 1.0)
+        idle = run_load_for(host, port, requests, 1, stage.seconds)
+        half = run_paced(host, port, requests, rate_per_s / 2, stage.seconds)
+        answered(idle)
+        answered(half)
+    return [
+        f"decode + infer alone, one thread: median {alone_ms:.1f} ms",
+        f"idle cluster, one image at a time: p50 {idle.percentile_ms(50):.1f} ms"
+        f" ({idle.percentile_ms(50) / alone_ms:.2f} × alone), p99 {idle.percentile_ms(99):.1f} ms",
+        f"half load ({rate_per_s / 2:.0f}/s): p50 {half.percentile_ms(50):.1f} ms,"
+        f" p99 {half.percentile_ms(99):.1f} ms"
+        f" ({half.percentile_ms(99) / half.percentile_ms(50):.2f} × p50)",
+    ]
+
+
+def install_peers() -> None:
+    """Make the peers' environment once."""
+    stamp = ENVIRONMENT / "installed"
+    wanted = "\n".join(PACKAGES)
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    venv.create(ENVIRONMENT, with_pip=True, clear=True)
+    site = next(ENVIRONMENT.glob("lib/python*/site-packages"))
+    ours = [path for path in sys.path if path.endswith("-packages")]
+    (site / "lookout-bench.pth").write_text("\n".join(ours) + "\n")
+    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES]
+    subprocess.run(pip, check=True)
+    stamp.write_text(wanted)
+
+
+def table(rows: dict[str, list[float]]) -> str:
+    """Medians with their range, and each row as a share of Lookout's in the same round."""
+    lines = ["| row | images/s | lookout ÷ row |", "|---|---|---|"]
+    for name, values in sorted(rows.items(), key=lambda row: -statistics.median(row[1])):
+        ratios = [
+            ours / theirs for ours, theirs in zip(rows.get(LOOKOUT, []), values, strict=False)
+        ]
+        cells = [spread(values, ".0f"), spread(ratios, ".2f") if ratios else "–"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Median (lowest to highest)."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--only", nargs="*", default=[], help="words of the rows wanted")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "peers.json")
+    options = parser.parse_args(arguments)
+    names = [BARE, LOOKOUT, *SERVERS]
+    names = [n for n in names if not options.only or any(word in n for word in options.only)]
+    if set(names) & set(SERVERS):
+        install_peers()
+    rows: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="lookout-peers-") as folder:
+        stage = Stage(Path(folder), options.seconds)
+        stage.prepare()
+        print(about(stage), flush=True)
+        measure_rounds(names, options.rounds, rows, lambda name: images_per_s(stage, name))
+        lines = latencies(stage, statistics.median(rows[LOOKOUT])) if LOOKOUT in rows else []
+    print(table(rows), *lines, sep="\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(msgspec.json.encode({"images_per_s": rows, "latency": lines}))
+
+
+def measure_rounds(
+    names: list[str], rounds: int, rows: dict[str, list[float]], measure: Callable[[str], float]
+) -> None:
+    """Each row once a round, in an order that turns, so that drift hits all alike."""
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            rows.setdefault(name, []).append(measure(name))
+            print(json.dumps({"round": number, name: round(rows[name][-1], 1)}), flush=True)
+
+
+def about(stage: Stage) -> str:
+    """Processor, versions, images."""
+    versions = {n: machine.version_of(n) for n in ("openvino", "torch", "pillow")}
+    sizes = [len(body) for body in stage.bodies]
+    return (
+        f"{machine.cpu_model()}, {machine.cores()} cores; {versions}; {', '.join(PACKAGES)};"
+        f" {len(sizes)} JPEGs, mean {statistics.mean(sizes) / 1000:.0f} kB; loop of {CONCURRENCY}"
+    )
+
+
+if __name__ == "__main__":
+    main()
