@@ -45,7 +45,7 @@ class CudaGraphs:
         count = len(batch)
         recording = self._recordings[next(n for n in self._recordings if n >= count)]
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
-            recording.pinned[:count].copy_(torch.from_numpy(batch))
+            recording.pinned[:count].numpy()[:] = batch
             recording.pixels.copy_(recording.pinned, non_blocking=True)
             recording.graph.replay()
             recording.answer.copy_(recording.logits, non_blocking=True)

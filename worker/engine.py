@@ -121,6 +121,15 @@ def make_engine(name: str, config: EngineConfig) -> Engine:
         ) from error
 
 
+def shareable(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same images in memory that torch and OpenVINO use as it is; copied only if need be.
+
+    Both refuse memory that can't be written, though they only read it.
+    """
+    fits = batch.flags.c_contiguous and batch.flags.writeable
+    return batch if fits else np.array(batch, order="C")
+
+
 def _make(name: str, config: EngineConfig) -> Engine:
     if name == OPENVINO:
         from worker.openvino_engine import OpenVinoEngine

@@ -20,14 +20,12 @@ from wire.card import Card
 from wire.errors import EnvironmentFault, LocalFault
 from worker.compiled import MODEL, CompiledCache, for_this_processor, ingredients
 from worker.convert import convert_here, convert_in_child
-from worker.engine import EngineConfig, Precision
+from worker.engine import EngineConfig, Precision, shareable
 from worker.identity import check_identity
 from worker.machine import has_bf16, version_of
 from worker.openvino_import import import_openvino
 
 FOLDER = "openvino"
-_SHAREABLE = ("C", "W")
-"""What memory must be to be used as it is: contiguous and, though nobody writes, writable."""
 
 
 class OpenVinoEngine:
@@ -71,7 +69,7 @@ class OpenVinoEngine:
         with self._lanes:
             request = idle.get()
             try:
-                return self._infer(request, np.require(batch, requirements=_SHAREABLE))
+                return self._infer(request, shareable(batch))
             finally:
                 idle.put(request)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wire.card import Card
 from wire.errors import LocalFault
 from worker.cuda import CudaGraphs
-from worker.engine import EngineConfig, Precision
+from worker.engine import EngineConfig, Precision, shareable
 from worker.graph import load_graph, traced
 
 _DTYPES = {
@@ -64,7 +64,7 @@ class TorchEngine:
                 return self._recorded.infer(batch)
             self._limit_threads()
             with torch.inference_mode():
-                pixels = torch.from_numpy(batch).to(self._device)
+                pixels = torch.from_numpy(shareable(batch)).to(self._device)
                 logits: NDArray[np.float32] = self._graph(pixels).cpu().numpy()
             return logits
 
