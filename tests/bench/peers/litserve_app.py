@@ -1,6 +1,4 @@
-"""LitServe with two workers."""
-
-from __future__ import annotations
+"""LitServe with two workers. It reads annotations, so they can't be postponed here."""
 
 import sys
 from typing import Any
@@ -18,9 +16,9 @@ class Api(litserve.LitAPI):
         """Called in each worker."""
         self.model = OpenVino()
 
-    async def decode_request(self, request: Request, **_: Any) -> bytes:
-        """The body as it came."""
-        return await request.body()
+    def decode_request(self, request: Request, **_: Any) -> bytes:
+        """The file of a form: LitServe takes forms and JSON."""
+        return request["content"].file.read()
 
     def predict(self, body: bytes, **_: Any) -> int:
         """Decode and infer in one process."""
