@@ -46,7 +46,8 @@ from netem.lab.messages import (
 from netem.lab.topology import Topology
 from netem.spec import Duplex
 
-UP_TIMEOUT_S: Final = 60.0
+UP_TIMEOUT_S: Final = 180.0
+"""A second on an ordinary machine; User-Mode Linux beside busy processes needs a minute."""
 ANSWER_TIMEOUT_S: Final = 30.0
 
 

@@ -62,7 +62,8 @@ class VethLinks:
     def apply(self, host: Host, link: Duplex) -> None:
         """As `Links.apply`."""
         try:
-            self._apply(host.name, link)
+            if link != self._held[host.name]:
+                self._apply(host.name, link)
         except NetemError:
             self._apply(host.name, self._held[host.name])
             raise
