@@ -36,9 +36,9 @@ GAP_US = 2000
 DATAGRAM_BYTES = 1472
 
 
-def measure(lab: Lab, sink: str, source: Sequence[str]) -> dict[str, Any]:
+def measure(lab: Lab, sink: Sequence[str], source: Sequence[str]) -> dict[str, Any]:
     """Run a source in the worker against a sink in the master: what the sink says."""
-    receiver = start_peer(lab, "master", sink)
+    receiver = start_peer(lab, "master", *sink)
     subprocess.run(lab.command("worker-1", peer(*source)), check=True)
     said, _ = receiver.communicate(timeout=60)
     found: dict[str, Any] = json.loads(said)
@@ -49,7 +49,7 @@ def stream(lab: Lab, seconds: float) -> dict[str, Any]:
     """One TCP connection: goodput, and what the emulator needed for it."""
     helpers = psutil.Process(lab.record.keeper_pid).children()
     before_s = sum(sum(p.cpu_times()[:2]) for p in helpers)
-    found = measure(lab, "stream-sink", ["stream", "master", str(seconds)])
+    found = measure(lab, ["stream-sink"], ["stream", "master", str(seconds)])
     used_s = sum(sum(p.cpu_times()[:2]) for p in helpers) - before_s
     link = lab.status()["worker-1"].reading
     packets = link.egress.counters.delivered_packets + link.ingress.counters.delivered_packets
@@ -60,8 +60,8 @@ def stream(lab: Lab, seconds: float) -> dict[str, Any]:
 
 def datagrams(lab: Lab, requested_ms: float) -> dict[str, Any]:
     """Single packets on an idle link: how much later than requested they arrive."""
-    source = ["datagrams", "master", str(DATAGRAMS), str(GAP_US), str(DATAGRAM_BYTES)]
-    found = measure(lab, "datagram-sink", source)
+    source = ["--realtime", "datagrams", "master", str(DATAGRAMS), str(GAP_US), str(DATAGRAM_BYTES)]
+    found = measure(lab, ["--realtime", "datagram-sink"], source)
     return {key: found[key] - requested_ms for key in ("p1_ms", "p50_ms", "p99_ms")}
 
 

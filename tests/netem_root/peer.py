@@ -1,4 +1,4 @@
-"""One end of a measurement, run inside a host of a lab: `peer.py ROLE ARGUMENTS…`.
+"""One end of a measurement, run inside a host of a lab: `peer.py [--realtime] ROLE ARGUMENTS…`.
 
 Roles that serve say READY when they do, and end after one client. Results are one
 JSON line. Standard library only, so that it starts fast. Hosts of a lab share the
@@ -27,14 +27,16 @@ _STAMP = struct.Struct("!Qd")
 
 
 def hurry() -> None:
-    """What is measured is the link, and not how long this process waits for a processor."""
+    """What is measured is the link, and not how long this process waits for a processor.
+
+    Not where there is only one: the kernel's own threads would wait for this process.
+    """
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def datagram_sink(first_timeout_s: str = "20") -> None:
     """Receive datagrams until none comes any more: their numbers and one-way delays."""
-    hurry()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         # All of a test's datagrams fit, for a slow receiver must not look like a lossy link. The
         # larger size is for root of the machine alone.
@@ -70,7 +72,6 @@ def datagram_sink(first_timeout_s: str = "20") -> None:
 
 def datagrams(host: str, count: str, gap_us: str, size_bytes: str = "100") -> None:
     """Send numbered datagrams at a steady pace."""
-    hurry()
     padding = bytes(int(size_bytes) - _STAMP.size)
     gap_s, next_s = int(gap_us) / 1e6, time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
@@ -115,4 +116,7 @@ ROLES = {
 }
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--realtime":
+        hurry()
+        del sys.argv[1]
     ROLES[sys.argv[1]](*sys.argv[2:])
