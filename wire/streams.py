@@ -42,7 +42,7 @@ class Step:
     streams: int
 
 
-STEPS: Final = (Step(0.03, 4), Step(0.08, STREAMS_AUTO_MAX))
+STEPS: Final = (Step(0.02, 4), Step(0.05, STREAMS_AUTO_MAX))
 """Measured with `python -m tests.bench streams`; see docs/netem.md."""
 RELAX: Final = 0.5
 """The share has to fall below this part of a step's to leave it: no flapping at the edge."""

@@ -92,7 +92,7 @@ def test_more_at_once_fewer_after_a_calm_time() -> None:
     plan = StreamPlan()
     assert plan.update(None, 0.0) == 1
     assert plan.update(0.0, 1.0) == 1
-    assert plan.update(0.05, 2.0) == 4
+    assert plan.update(0.03, 2.0) == 4
     assert plan.update(0.3, 3.0) == 16
     assert plan.update(0.0, 4.0) == 16
     assert plan.update(0.0, 4.0 + streams.CALM_S - 1) == 16
