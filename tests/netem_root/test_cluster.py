@@ -147,14 +147,15 @@ def test_a_cluster_over_lossy_links_loses_nothing(cluster: LabCluster, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "cut_s", [1.0, 5.0, pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]
+    "cut_s", [1.0, 5.0, pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.timeout(420)])]
 )
 def test_a_worker_that_was_cut_off_is_back_within_one_backoff(
     cluster: LabCluster, tmp_path: Path, cut_s: float
 ) -> None:
     cluster.wait_ready()
     before = cluster.completed("worker-1")
-    count = round((cut_s + 5) * JOBS_PER_S)
+    # More than the other worker does alone until the link is healed, and some seconds of work.
+    count = round((cut_s * 1.5 + 10) * JOBS_PER_S)
     client = cluster.classify(images(tmp_path / "images", count), host="master")
     wait_until(lambda: cluster.completed("worker-1") > before, 30.0, "work to have begun")
     timeline = Timeline((Step(0, Verb.CUT, "worker-1"), Step(cut_s, Verb.HEAL, "worker-1")))
@@ -165,7 +166,7 @@ def test_a_worker_that_was_cut_off_is_back_within_one_backoff(
     back_s = time.monotonic() - heal.done_s
     print(f"cut for {cut_s:g} s: worker-1 completes jobs {back_s:.2f} s after the heal")
     assert client.poll() is None, "the work was over before the link was healed: no test"
-    done = outcomes(client)
+    done = outcomes(client, timeout_s=120.0)
     assert len({outcome["image"] for outcome in done}) == count
     assert {outcome["state"] for outcome in done} == {"succeeded"}
     assert back_s < BACKOFF_CAP_S
