@@ -103,7 +103,7 @@ def _start(one: LabCluster) -> None:
     ).wait_line(r"worker join (\S+) --token", timeout_s=START_TIMEOUT_S)
     for name in WORKERS:
         joins = ("worker", "join", "master", "--token-file", str(token), "--name", name)
-        slow = ("--batch", "1", "--enable-fault-hooks")
+        slow = ("--engine", "torch", "--batch", "1", "--enable-fault-hooks")
         _spawn(one, name, *joins, *slow, env={"LOOKOUT_FAULTS": f"delay-ms={1000 // JOBS_PER_S}"})
     one.wait_ready()
 
