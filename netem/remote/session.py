@@ -88,9 +88,11 @@ class Session:
         return done.stdout
 
     async def _shell(self, line: str, text: str) -> Done:
+        # Without input the command must find its end at once, and not wait for more.
+        given: dict[str, Any] = {"input": text} if text else {"stdin": asyncssh.DEVNULL}
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                done = await self._connection.run(line, input=text, check=False)
+                done = await self._connection.run(line, check=False, **given)
         except TimeoutError:
             return Done(124, stderr=f"no end within {COMMAND_TIMEOUT_S} s")
         except (OSError, asyncssh.Error) as error:

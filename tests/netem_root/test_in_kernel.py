@@ -14,16 +14,7 @@ def run_inside(*files: str) -> None:
     """Run guest tests in one boot; all of them must pass, and none may be missing."""
     uml.need_uml()
     paths = [f"tests/netem_root/guest/{file}" for file in files]
-    options = [
-        "-q",
-        "-x",
-        "--color=no",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "--durations=5",
-    ]
+    options = ["-q", "-s", "--color=no", "--durations=5", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = uml.run_python(["-m", "pytest", *options, *paths], timeout_s=TIMEOUT_S)
     print(done.output)
     assert done.returncode == 0, done.output
@@ -31,10 +22,20 @@ def run_inside(*files: str) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
-def test_the_backend_tc() -> None:
-    run_inside("test_tc.py")
+def test_the_backend_tc_and_a_cluster_on_it() -> None:
+    run_inside("test_tc.py", "test_cluster_on_netem.py")
 
 
 @pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
 def test_labs_by_both_backends() -> None:
     run_inside("test_lab.py")
+
+
+@pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
+def test_hosts_over_ssh() -> None:
+    run_inside("test_remote.py")
+
+
+@pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
+def test_both_backends_keep_the_contract() -> None:
+    run_inside("test_contract.py")
