@@ -14,7 +14,16 @@ def run_inside(*files: str) -> None:
     """Run guest tests in one boot; all of them must pass, and none may be missing."""
     uml.need_uml()
     paths = [f"tests/netem_root/guest/{file}" for file in files]
-    options = ["-q", "-s", "--color=no", "--durations=5", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = [
+        "-q",
+        "-s",
+        "--color=no",
+        "--durations=5",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
     done = uml.run_python(["-m", "pytest", *options, *paths], timeout_s=TIMEOUT_S)
     print(done.output)
     assert done.returncode == 0, done.output
