@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,21 @@ def test_without_any_backend_the_message_says_what_to_do() -> None:
     assert "userspace lacks tun" in str(caught.value)
     with pytest.raises(MissingFeature, match="tc lacks sch_netem"):
         doctor.choose(_findings("sch_netem"), "tc")
+
+
+def test_the_ssh_session_is_found_where_sudo_dropped_the_variable() -> None:
+    """A shell that has it starts one that has not, which asks."""
+    ask = "from netem.ssh_session import ssh_connection; print(ssh_connection())"
+    inner = f"env -u SSH_CONNECTION {sys.executable} -c '{ask}'; true"
+    done = subprocess.run(
+        ["sh", "-c", inner],
+        env={**os.environ, "SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "192.0.2.1 50000 192.0.2.2 22\n"
 
 
 def test_an_inventory_has_hosts_with_defaults() -> None:
