@@ -31,20 +31,10 @@ def run_inside(*files: str) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
-def test_the_backend_tc_and_a_cluster_on_it() -> None:
-    run_inside("test_tc.py", "test_cluster_on_netem.py")
+def test_the_backend_tc_a_cluster_on_it_and_hosts_over_ssh() -> None:
+    run_inside("test_tc.py", "test_cluster_on_netem.py", "test_remote.py")
 
 
 @pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
-def test_labs_by_both_backends() -> None:
-    run_inside("test_lab.py")
-
-
-@pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
-def test_hosts_over_ssh() -> None:
-    run_inside("test_remote.py")
-
-
-@pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
-def test_both_backends_keep_the_contract() -> None:
-    run_inside("test_contract.py")
+def test_labs_and_the_contract_by_both_backends() -> None:
+    run_inside("test_lab.py", "test_contract.py")

@@ -22,7 +22,7 @@ GAP_US = 300
 LOSS_POINTS = 0.01
 DELAY_MS = 20.0
 TICK_MS = 1e3 / os.sysconf("SC_CLK_TCK")
-STREAM_S = 4.0
+STREAM_S = 3.0
 WITHIN = 0.20
 """Of each other; at a rate that this kernel's one processor carries in Python too."""
 STREAM_LINK = "rate=8mbit delay=10ms limit=100"
@@ -37,7 +37,7 @@ def one(request: pytest.FixtureRequest) -> Iterator[Arena]:
 
 
 def test_what_is_set_is_read_back(one: Arena) -> None:
-    for text in ("loss=10%", "bursts=1%,20%", "delay=20ms jitter=5ms", "rate=8mbit limit=50", "0"):
+    for text in ("bursts=1%,20%", "delay=20ms jitter=5ms rate=8mbit limit=50"):
         one.set(Duplex(egress=parse(text), ingress=parse("loss=1%")))
         seen = one.reading().duplex
         assert seen.egress.mean_loss == pytest.approx(parse(text).mean_loss, rel=1e-4)
@@ -46,22 +46,19 @@ def test_what_is_set_is_read_back(one: Arena) -> None:
         assert seen.ingress.loss == 0.01
 
 
-@pytest.mark.parametrize("text", ["loss=10%", "bursts=2%,18%"])
-def test_the_observed_loss_is_the_requested(one: Arena, text: str) -> None:
-    one.set(Duplex(egress=parse(text)))
+def test_the_observed_loss_is_the_requested(one: Arena) -> None:
+    one.set(Duplex(egress=parse("loss=10%")))
     got = arena.datagrams(one, PACKETS, gap_us=GAP_US)
     lost = 1 - got["distinct"] / PACKETS
-    # Bursts of mean length 5.6 spread more: 3 standard deviations of their mean are 3 points.
-    allowed = LOSS_POINTS if "loss" in text else 0.03
-    assert lost == pytest.approx(parse(text).mean_loss, abs=allowed)
+    assert lost == pytest.approx(0.10, abs=LOSS_POINTS)
     counted = one.reading().egress.counters.observed_loss
     assert counted == pytest.approx(lost, abs=0.002), "the counters saw what the receiver saw"
 
 
 def test_the_delay_is_the_requested(one: Arena) -> None:
     one.set(Duplex.both(parse(f"delay={DELAY_MS}ms")))
-    got = arena.datagrams(one, 400, gap_us=5000)
-    assert got["distinct"] == 400
+    got = arena.datagrams(one, 200, gap_us=5000)
+    assert got["distinct"] == 200
     assert got["p1_ms"] >= DELAY_MS
     assert got["p50_ms"] <= DELAY_MS + 1.0 + TICK_MS
 
