@@ -78,13 +78,15 @@ if "master" in sys.orig_argv and "core" in sys.orig_argv:
 """
 
 
-def start(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.Popen[str]:
-    """`experiments …`; its children inherit a mark, so that survivors can be found."""
+def start(
+    *arguments: str, cwd: Path, path: Path | None = None, mark: str = "unmarked"
+) -> subprocess.Popen[str]:
+    """`experiments …`; its children inherit `mark`, so that survivors can be found."""
     found = os.pathsep.join([str(REPOSITORY), *([str(path)] if path else [])])
     return subprocess.Popen(
         [sys.executable, "-m", "experiments", *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": found, MARK: secrets.token_hex(8)},
+        env={**os.environ, "PYTHONPATH": found, MARK: mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -145,8 +147,8 @@ def test_an_interrupted_run_leaves_nothing_and_goes_on(tmp_path: Path) -> None:
     text = CORE_DIES.format(service_ms=5.0).replace("replicates = 1", "replicates = 2")
     text = text.replace("longest_s = 7.0", "longest_s = 2.0")
     (tmp_path / "mine.toml").write_text(text.partition("[[faults")[0])
-    run = start("run", "mine.toml", "--out", "run", cwd=tmp_path)
-    (mark,) = [psutil.Process(run.pid).environ()[MARK]]
+    mark = secrets.token_hex(8)
+    run = start("run", "mine.toml", "--out", "run", cwd=tmp_path, mark=mark)
     folder = tmp_path / "run"
     wait_until(lambda: list(folder.glob("replicates/*.json")), TIMEOUT_S, "one replicate")
     wait_until(lambda: list(folder.glob("work/*/rows.jsonl")), TIMEOUT_S, "load of the second")

@@ -20,9 +20,22 @@ mkdir -p /dev/shm /dev/pts /run/uml
 mount -t tmpfs tmpfs /dev/shm
 mount -t devpts devpts /dev/pts
 [ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
-# The folder lies under /tmp, which gets a file system of the guest's own next.
+# The folder lies under /tmp, which gets a file system of the guest's own next. So may the
+# checkout and its environment: what `keep` lists is put back into the new one.
 mount --bind "$LOOKOUT_UML" /run/uml
+number=0
+while read -r folder; do
+    number=$((number + 1))
+    mkdir -p "/run/keep/$number"
+    mount --bind "$folder" "/run/keep/$number"
+done </run/uml/keep
 mount -t tmpfs tmpfs /tmp
+number=0
+while read -r folder; do
+    number=$((number + 1))
+    mkdir -p "$folder"
+    mount --bind "/run/keep/$number" "$folder"
+done </run/uml/keep
 
 stty -F /dev/ttyS0 raw -echo
 exec </dev/null >/dev/ttyS0 2>&1

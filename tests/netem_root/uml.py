@@ -218,8 +218,15 @@ def _write_job(
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items())
     command = shlex.join(str(word) for word in argv)
     (folder / "mark").write_text(f"{mark}\n")
+    (folder / "keep").write_text("".join(f"{path}\n" for path in _hidden([cwd, Path(sys.prefix)])))
     (folder / "modules").write_text("".join(f"{path}\n" for path in _module_files(MODULES)))
     (folder / "job.sh").write_text(f"cd {shlex.quote(str(cwd))} || exit 126\n{exports}{command}\n")
+
+
+def _hidden(folders: Sequence[Path]) -> list[Path]:
+    """Those that the guest's own /tmp would hide; none within another."""
+    below = sorted({path.absolute() for path in folders if Path("/tmp") in path.absolute().parents})
+    return [path for path in below if not set(path.parents) & set(below)]
 
 
 def release() -> Path | None:
