@@ -122,7 +122,8 @@ def test_stop_leaves_what_has_ended(server: Server) -> None:
             )
             assert ended.wait(10)
             results.stop()
-            assert [outcome.index for outcome in results] == [1, 2]
+            # Of the first two, the one whose request came first is held.
+            assert [outcome.index for outcome in results] in ([1, 2], [0, 2])
     finally:
         gate.set()
 
