@@ -18,7 +18,7 @@ from tests.house import tracked_files
 from tests.shared import REPOSITORY
 
 pytestmark = pytest.mark.slow
-PACKAGES = ("wire", "master", "worker", "webui", "client", "netem")
+PACKAGES = ("wire", "master", "worker", "webui", "client", "netem", "experiments")
 SDIST = "import setuptools.build_meta as b, sys; print(b.build_sdist(sys.argv[1]))"
 
 

@@ -65,14 +65,14 @@ class LabCluster:
         count: int = self.workers().get(worker, {}).get("completed", 0)
         return count
 
-    def classify(self, folder: Path, host: str = "client-1") -> subprocess.Popen[str]:
+    def classify(self, folder: Path, host: str = "client-1") -> subprocess.Popen[bytes]:
         """`classify` in a host, over its link, by the master's name."""
         argv = [sys.executable, "-m", "client", str(folder), "--server", "http://master"]
-        return subprocess.Popen(
-            self.lab.command(host, [*argv, "--json", "--quiet"], cwd=REPOSITORY),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        # Into a file: a pipe that nobody reads yet stops the client at 64 kB.
+        with said_in(folder).open("w") as said:
+            return subprocess.Popen(
+                self.lab.command(host, [*argv, "--json", "--quiet"], cwd=REPOSITORY), stdout=said
+            )
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +133,22 @@ def images(folder: Path, count: int) -> Path:
     return folder
 
 
-def outcomes(process: subprocess.Popen[str], timeout_s: float = 60.0) -> list[dict[str, Any]]:
-    """What `classify` said of each image."""
-    said, _ = process.communicate(timeout=timeout_s)
-    return [json.loads(line) for line in said.splitlines()]
+def said_in(folder: Path) -> Path:
+    """Where `classify` writes what it says of the images of a folder."""
+    return folder.with_name(f"{folder.name}.jsonl")
+
+
+def outcomes(
+    process: subprocess.Popen[bytes], folder: Path, timeout_s: float = 60.0
+) -> list[dict[str, Any]]:
+    """What `classify` said of each image of a folder, once it ended."""
+    process.wait(timeout=timeout_s)
+    return [json.loads(line) for line in said_in(folder).read_text().splitlines()]
 
 
 def test_a_cluster_over_lossy_links_loses_nothing(cluster: LabCluster, tmp_path: Path) -> None:
-    done = outcomes(cluster.classify(images(tmp_path / "images", 40)))
+    folder = images(tmp_path / "images", 40)
+    done = outcomes(cluster.classify(folder), folder)
     assert len({outcome["image"] for outcome in done}) == 40
     assert {outcome["state"] for outcome in done} == {"succeeded"}
     assert {outcome["worker"] for outcome in done} == set(WORKERS)
@@ -156,18 +164,19 @@ def test_a_worker_that_was_cut_off_is_back_within_one_backoff(
 ) -> None:
     cluster.wait_ready()
     before = cluster.completed("worker-1")
-    client = cluster.classify(images(tmp_path / "images", CUT_JOBS), host="master")
+    first, second = images(tmp_path / "images", CUT_JOBS), images(tmp_path / "more", MORE_JOBS)
+    client = cluster.classify(first, host="master")
     wait_until(lambda: cluster.completed("worker-1") > before, 30.0, "work to have begun")
     timeline = Timeline((Step(0, Verb.CUT, "worker-1"), Step(cut_s, Verb.HEAL, "worker-1")))
     cut, heal = perform(timeline, cluster.lab)
     assert heal.done_s - cut.done_s >= cut_s - 0.1
     at_heal = cluster.completed("worker-1")
     # Work for as long as one backoff takes, whatever the other worker did meanwhile.
-    more = cluster.classify(images(tmp_path / "more", MORE_JOBS), host="master")
+    more = cluster.classify(second, host="master")
     wait_until(lambda: cluster.completed("worker-1") > at_heal, 60.0, "worker-1 to be back")
     back_s = time.monotonic() - heal.done_s
     print(f"cut for {cut_s:g} s: worker-1 completes jobs {back_s:.2f} s after the heal")
-    done = [*outcomes(client, timeout_s=120.0), *outcomes(more, timeout_s=120.0)]
+    done = [*outcomes(client, first, timeout_s=120.0), *outcomes(more, second, timeout_s=120.0)]
     assert len({outcome["image"] for outcome in done}) == CUT_JOBS + MORE_JOBS
     assert {outcome["state"] for outcome in done} == {"succeeded"}
     assert back_s < BACKOFF_CAP_S
