@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from netem.tc.backend import TcBackend
 from tests.netem_root.guest.net import Pair
 
 IN_GUEST = "LOOKOUT_UML" in os.environ
@@ -28,4 +29,8 @@ def pair(wire: Pair) -> Iterator[Pair]:
     """The wire, which the test leaves as it was."""
     before = wire.snapshot()
     yield wire
-    assert wire.snapshot() == before
+    left = wire.snapshot()
+    if left != before:
+        # For the tests after this one.
+        TcBackend().clear(wire.link)
+    assert left == before

@@ -18,19 +18,16 @@ from netem.tc.runner import LocalRunner, drive
 from tests.netem_root.guest.net import FAR_IP, Pair, inside, run
 from tests.unit.netem.specs import link_specs
 
-EXAMPLES = 4
+EXAMPLES = 2
 SPECS = [
     "loss=33.3333333%",
     "bursts=1%,10%,70%,0.1% delay=50.123ms jitter=5ms correlation=25%",
     "delay=50ms jitter=5ms distribution=normal",
-    "delay=20ms jitter=2ms distribution=pareto",
-    "loss=100%",
     "delay=20ms jitter=2ms",
     "delay=20ms jitter=2ms distribution=paretonormal bursts=5%,50%",
     "delay=10ms reorder=25% reorder_correlation=50% gap=5",
     "delay=10ms reorder=25% duplicate=1% corrupt=0.1% rate=1234568bit",
     "rate=20gbit limit=5 mtu=1400",
-    "mtu=1400",
     "loss=5% delay=240s jitter=2s rate=1kbit limit=1000000 mtu=1280",
 ]
 
@@ -97,18 +94,22 @@ def test_a_dry_run_shows_the_commands_that_are_run_and_changes_nothing(pair: Pai
 
 def test_a_change_keeps_the_packets_that_are_under_way(pair: Pair) -> None:
     backend = TcBackend()
-    backend.apply(pair.link, Duplex(egress=parse("delay=400ms")))
     with inside(pair.far):
         far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with far, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
         far.bind((FAR_IP, 9))
-        far.settimeout(10.0)
+        far.settimeout(30.0)
+        # Each end learns where the other is, which takes a packet each way.
+        near.sendto(b"hello", (FAR_IP, 9))
+        assert far.recv(99) == b"hello"
+        backend.apply(pair.link, Duplex(parse("delay=4s"), parse("delay=1ms")))
         near.sendto(b"before the cut", (FAR_IP, 9))
-        backend.apply(pair.link, Duplex.both(CUT))
+        cut = backend.apply(pair.link, Duplex.both(CUT))
+        assert cut.egress.counters.queued_packets > 0
         near.sendto(b"after the cut", (FAR_IP, 9))
-        backend.apply(pair.link, Duplex.both(parse("delay=401ms")))
+        backend.apply(pair.link, Duplex.both(parse("delay=1ms")))
         near.sendto(b"after it healed", (FAR_IP, 9))
-        assert [far.recv(99), far.recv(99)] == [b"before the cut", b"after it healed"]
+        assert {far.recv(99), far.recv(99)} == {b"before the cut", b"after it healed"}
     backend.clear(pair.link)
 
 
