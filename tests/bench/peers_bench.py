@@ -33,7 +33,7 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
-from tests.bench.http_load import LoadResult, post_request, run_load_for, run_paced
+from tests.bench.http_paced import LoadResult, post_request, run_load_for, run_paced
 from tests.bench.peers.naive import GRAPH, WEIGHTS
 from tests.fakes.cluster import Cluster
 from tests.fakes.weights import lively_weights

@@ -131,7 +131,7 @@ class Cluster:
 
     def start_core(self) -> Process:
         """Start the core; a later one takes the port of the first, as workers expect."""
-        self.core = self._spawn(
+        self.core = self.spawn(
             "core",
             [
                 *("-m", "master", "core", "--data", str(self.data)),
@@ -148,7 +148,7 @@ class Cluster:
     def start_web(self) -> Process:
         """Start the web; a later one takes the port of the first."""
         http = self.url.removeprefix("http://") or "127.0.0.1:0"
-        self.web = self._spawn(
+        self.web = self.spawn(
             "web",
             [
                 *("-m", "webui", "--http", http, "--core", f"unix:{self.socket_path}"),
@@ -171,7 +171,7 @@ class Cluster:
         self, *arguments: str, name: str = "worker", env: Mapping[str, str] | None = None
     ) -> Process:
         """`worker join` with just these arguments, as a person types it."""
-        self.workers[name] = self._spawn(name, ["-m", "worker", "join", *arguments], env)
+        self.workers[name] = self.spawn(name, ["-m", "worker", "join", *arguments], env)
         return self.workers[name]
 
     def kill_core(self) -> None:
@@ -254,7 +254,7 @@ class Cluster:
     # --- inside ------------------------------------------------------------------------------
 
     def _start_whole(self) -> None:
-        up = self._spawn(
+        up = self.spawn(
             "up",
             [
                 *("-m", "master", "up", "--data", str(self.data)),
@@ -270,9 +270,10 @@ class Cluster:
         self.url = up.wait_line(r"^\s*Lookout +(http://\S+?)/?$", timeout_s=START_TIMEOUT_S)[1]
         self.core_address = up.wait_line(r"worker join (\S+) --token", timeout_s=5.0)[1]
 
-    def _spawn(
+    def spawn(
         self, name: str, args: Sequence[str], env: Mapping[str, str] | None = None
     ) -> Process:
+        """Run `python ARGS` as one of the cluster's processes; its log lies in `root`."""
         number = len(self.processes)
         process = Process(
             name,

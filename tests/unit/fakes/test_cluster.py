@@ -27,7 +27,7 @@ def idle(tmp_path: Path) -> Cluster:
 
 def test_a_survivor_is_ended_and_fails_the_test(tmp_path: Path) -> None:
     cluster = idle(tmp_path)
-    parent = cluster._spawn("parent", ["-c", ORPHANS])
+    parent = cluster.spawn("parent", ["-c", ORPHANS])
     pid = parent.announcement("child", timeout_s=10)["pid"]
     parent.wait(timeout_s=10)
     with pytest.raises(AssertionError, match=f"outlived the ones that started them.*{pid}"):
@@ -38,7 +38,7 @@ def test_a_survivor_is_ended_and_fails_the_test(tmp_path: Path) -> None:
 
 def test_a_survivor_of_a_killed_parent_is_ended_quietly(tmp_path: Path) -> None:
     cluster = idle(tmp_path)
-    parent = cluster._spawn("parent", ["-c", ORPHANS + "import time; time.sleep(60)"])
+    parent = cluster.spawn("parent", ["-c", ORPHANS + "import time; time.sleep(60)"])
     pid = parent.announcement("child", timeout_s=10)["pid"]
     parent.kill9()
     cluster.stop()
@@ -60,7 +60,7 @@ def test_children_do_not_see_a_developers_settings(
 ) -> None:
     monkeypatch.setenv("LOOKOUT_TOKEN", "secret")
     cluster = idle(tmp_path)
-    child = cluster._spawn("child", ["-c", "import os; print(sorted(os.environ))"])
+    child = cluster.spawn("child", ["-c", "import os; print(sorted(os.environ))"])
     child.wait(timeout_s=10)
     line = child.wait_line("HOME", timeout_s=10).string
     assert "LOOKOUT_TOKEN" not in line
