@@ -28,6 +28,8 @@ log = logging.getLogger("lookout.wire")
 
 INBOX_MESSAGES_MAX = 1024
 """Messages kept for `receive` before reading pauses."""
+OUTBOX_BYTES_MAX = 2**18
+"""Frames gathered within one turn of the loop before they are written at once."""
 _DISCARD = memoryview(bytearray(64 * 2**10))
 """Where the input of ended connections goes, of all of them: nobody reads it."""
 
@@ -88,6 +90,8 @@ class Connection(asyncio.BufferedProtocol):
         self._inbox: deque[Message] = deque()
         self._inbox_waiter: asyncio.Future[None] | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
+        self._outbox: list[bytearray] = []
+        self._outbox_bytes = 0
         self._write_paused = False
 
     # --- what a user of the connection calls ---------------------------------------------
@@ -124,7 +128,9 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def write_buffer_bytes(self) -> int:
         """Bytes sent that the kernel has not taken yet."""
-        return self._transport.get_write_buffer_size() if self._transport else 0
+        if self._transport is None:
+            return 0
+        return self._outbox_bytes + self._transport.get_write_buffer_size()
 
     @property
     def socket(self) -> socket.socket | None:
@@ -149,17 +155,23 @@ class Connection(asyncio.BufferedProtocol):
     def send(self, message: Message) -> bool:
         """Queue one message; False if the connection has ended.
 
-        Cuts the connection (`slow_reader`) when more than `write_bytes_max` wait.
+        What is queued within one turn of the loop goes out in one write at its end: a
+        write costs about 10 us and wakes the peer (measured: three of them a job took
+        a quarter of the core's time). Cuts the connection (`slow_reader`) when more
+        than `write_bytes_max` wait.
 
         Raises:
             LocalFault: this end may not say that, or it is too large.
         """
         if self._state is not ConnectionState.OPEN:
             return False
-        assert self._transport is not None
-        self._transport.write(self._session.send(message))
-        if self._transport.get_write_buffer_size() > self._limits.write_bytes_max:
-            self._cut_slow_reader()
+        data = self._session.send(message)
+        if not self._outbox:
+            self._loop.call_soon(self._write_outbox)
+        self._outbox.append(data)
+        self._outbox_bytes += len(data)
+        if self._outbox_bytes >= OUTBOX_BYTES_MAX:
+            self._write_outbox()
         return self._state is ConnectionState.OPEN
 
     async def drain(self) -> None:
@@ -168,6 +180,7 @@ class Connection(asyncio.BufferedProtocol):
         Raises:
             ConnectionClosed: it ended first.
         """
+        self._write_outbox()
         if self._write_paused and self.is_open:
             waiter = self._loop.create_future()
             self._drain_waiters.append(waiter)
@@ -303,6 +316,21 @@ class Connection(asyncio.BufferedProtocol):
             fault = PeerFault(rejection.code, rejection.reason)
             self._end(f"{fault}", fault)
 
+    def _write_outbox(self) -> None:
+        """Hand everything queued to the transport: at the end of a turn, or before an end."""
+        if not self._outbox:
+            return
+        outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        transport = self._transport
+        if transport is None or self._state is ConnectionState.CLOSED:
+            return
+        if len(outbox) == 1:
+            transport.write(outbox[0])
+        else:
+            transport.writelines(outbox)
+        if transport.get_write_buffer_size() > self._limits.write_bytes_max:
+            self._cut_slow_reader()
+
     def _flush(self) -> None:
         assert self._transport is not None
         for data in self._session.data_to_send():
@@ -351,11 +379,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             return
         assert self._transport is not None
+        self._write_outbox()
         if not self._session.is_rejected:
             self._transport.write(self._session.farewell(fault))
         self._end(f"{fault}", fault, soon)
 
     def _cut_slow_reader(self) -> None:
+        if self._state is not ConnectionState.OPEN:
+            return
         waiting_bytes = self.write_buffer_bytes
         fault = PeerFault(
             "slow_reader",
@@ -369,7 +400,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             return
         was_open = self._state is ConnectionState.OPEN
+        # Closing first, so that an outbox over the limit can't end it a second time.
         self._state, self._reason = ConnectionState.CLOSING, reason
+        self._write_outbox()
         self._cancel_handshake_timer()
         if self._frame_timer is not None:
             self._frame_timer.cancel()

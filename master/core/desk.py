@@ -74,7 +74,7 @@ class Desk:
     async def remove(self, jobs: list[int] | None) -> int:
         """Cancel where needed, then delete jobs and images."""
         await self.cancel(jobs)
-        removed = await asyncio.wrap_future(self._core.store.remove(jobs))
+        removed = await self._core.durable.result(self._core.store.remove(jobs))
         self._core.recount(removed)
         names = [job_id(job) for job in removed]
         for start in range(0, len(names), SLICE_JOBS):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from master.store.write import Write
 
 T = TypeVar("T")
 
@@ -16,7 +17,7 @@ class Durable:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._done: deque[tuple[Future[Any], Callable[[Future[Any]], None]]] = deque()
+        self._done: deque[tuple[Write[Any], Callable[[Write[Any]], None]]] = deque()
         self._woken = False
         self._waiting = 0
         self._asked = 0
@@ -24,14 +25,15 @@ class Durable:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def then(self, future: Future[T], callback: Callable[[Future[T]], None]) -> None:
+    def then(self, future: Write[T], callback: Callable[[Write[T]], None]) -> None:
         """Call `callback(future)` on the loop once the future is resolved."""
+        if not self._waiting:
+            self._idle.clear()
         self._waiting += 1
         self._asked += 1
-        self._idle.clear()
         future.add_done_callback(lambda done: self._push(done, callback))
 
-    def _push(self, future: Future[Any], callback: Callable[[Future[Any]], None]) -> None:
+    def _push(self, future: Write[Any], callback: Callable[[Write[Any]], None]) -> None:
         # Runs in the writer thread. deque.append is atomic; a wake-up too many is harmless,
         # a missing one is not: the flag is set before the call and cleared before reading.
         self._done.append((future, callback))
@@ -50,6 +52,18 @@ class Durable:
             self._marks.popleft()[1].set()
         if not self._waiting:
             self._idle.set()
+
+    async def result(self, write: Write[T]) -> T:
+        """Wait for one write; raises what it failed with."""
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def resolved(_: Write[T]) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self.then(write, resolved)
+        await done
+        return write.result(0)
 
     async def idle_after_now(self) -> None:
         """Wait until what was asked for up to now is durable, whatever is asked for later."""

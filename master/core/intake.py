@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from master.config import Limits
@@ -21,6 +20,7 @@ from master.core.names import job_id, stamp, submission_id, submission_number
 from master.core.window import Window
 from master.logs import fields
 from master.store.base import JobStore, KeyRow, NewJob, NewPart, Totals
+from master.store.write import Write
 from wire.errors import EnvironmentFault
 from wire.messages import JobView, Message, Refused, Submit, Submitted
 
@@ -258,7 +258,7 @@ class Intake:
         upload.jobs.extend(numbers)
         self._track(uploads, upload, message)
 
-        def stored(done: Future[None]) -> None:
+        def stored(done: Write[None]) -> None:
             self.pending_bytes -= size
             error = done.exception()
             if error is None:

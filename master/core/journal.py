@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import msgspec
@@ -20,6 +19,7 @@ from master.core.names import job_number
 from master.logs import fields
 from master.scheduler.effects import AttemptEnded, Finish
 from master.store.base import AttemptEnd, JobEnd, JobStore
+from master.store.write import Write
 from wire.messages import Result
 
 log = logging.getLogger("lookout.core")
@@ -66,7 +66,7 @@ class Journal:
             self._store.finish(end), lambda done: self._finished(end, effect.worker, done)
         )
 
-    def _finished(self, end: JobEnd, connection: str | None, done: Future[bool]) -> None:
+    def _finished(self, end: JobEnd, connection: str | None, done: Write[bool]) -> None:
         error = done.exception()
         if error is not None:
             # The store retries what can be retried; what comes here is a bug or a dying disk.
@@ -116,7 +116,7 @@ class Journal:
         self._durable.then(self._store.record(row), _log_failure)
 
 
-def _log_failure(done: Future[None]) -> None:
+def _log_failure(done: Write[None]) -> None:
     error = done.exception()
     if error is not None:
         log.error(**fields("attempt_not_written", error=repr(error)))

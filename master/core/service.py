@@ -368,7 +368,7 @@ class Core:
         """Reserve tokens, put unfinished jobs back, begin the housekeeping."""
         first = self.totals.next_token
         last = first + TOKENS_RESERVED - 1
-        await asyncio.wrap_future(self.store.reserve_tokens(last))
+        await self.durable.result(self.store.reserve_tokens(last))
         self.feed(ev.TokensReserved(first, last))
         self.feed(ev.ModelChanged(self.model_id()))
         recovered = 0

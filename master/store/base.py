@@ -12,11 +12,11 @@ On disk a job is *open* until it has its outcome; `leased`, `backoff` and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
 from master.states import JobState, Outcome
+from master.store.write import Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,24 +166,24 @@ class JobStore(Protocol):
     def unfinished(self) -> Iterator[Unfinished]:
         """All open jobs, oldest first, streamed: 10^6 of them in bounded memory."""
 
-    def add(self, part: NewPart) -> Future[None]:
+    def add(self, part: NewPart) -> Write[None]:
         """Accept a part. Fails with EnvironmentFault `storage_full` / `storage_failed` /
         `storage_busy` (too much waits for the disk), and then nothing of the part is kept."""
 
-    def finish(self, end: JobEnd) -> Future[bool]:
+    def finish(self, end: JobEnd) -> Write[bool]:
         """Write an outcome. False, and nothing written, if the job has one already. While the
         disk refuses it is kept and tried again; it fails only at closing."""
 
-    def record(self, attempt: AttemptEnd) -> Future[None]:
+    def record(self, attempt: AttemptEnd) -> Write[None]:
         """Append to the audit of attempts."""
 
-    def seal_abandoned(self, submission: int) -> Future[None]:
+    def seal_abandoned(self, submission: int) -> Write[None]:
         """Close an open submission that was given up, and free its key."""
 
-    def remove(self, jobs: Sequence[int] | None) -> Future[list[int]]:
+    def remove(self, jobs: Sequence[int] | None) -> Write[list[int]]:
         """Delete terminal jobs and their images (all terminal ones if None); ids removed."""
 
-    def reserve_tokens(self, last: int) -> Future[None]:
+    def reserve_tokens(self, last: int) -> Write[None]:
         """Make `last` the durable high-water mark of fencing tokens."""
 
     def image(self, job: int) -> tuple[JobRow, bytes]:

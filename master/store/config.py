@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from master.store.write import Write
 from wire.errors import EnvironmentFault
 
 MIB = 2**20
@@ -39,7 +39,7 @@ class StoreConfig:
     checkpoint_rows: int = 16_384
     sync: Callable[[int], None] = os.fdatasync
     wall: Callable[[], float] = time.time
-    notify: Callable[[Sequence[Future[Any]]], None] | None = None
+    notify: Callable[[Sequence[Write[Any]]], None] | None = None
 
     def __post_init__(self) -> None:
         for name in ("segment_bytes", "group_ops_max", "group_bytes_max", "queue_ops_max"):

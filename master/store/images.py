@@ -1,16 +1,16 @@
 """Image bytes in append-only segment files, `images/00000001.seg` and so on.
 
-A group's images are written with one gathered write and one sync, before the
-rows that refer to them are committed: a row never points at bytes that are not
-durable. What a crash left behind the last committed byte belongs to nobody and
+A group's images are written with one gathered write (around the page cache where
+that pays, see `direct.py`) and one sync, before the rows that refer to them are
+committed: a row never points at bytes that are not durable. What a crash left behind the last committed byte belongs to nobody and
 is written over. A file whose images are all removed is deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +18,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from zlib_ng import zlib_ng
+
+from master.store.direct import DIRECT_BYTES_MIN, DirectBuffer, Image, aligned, open_direct
 from master.store.disk import sync_directory
 from master.store.holes import Range, merged, punch
 from wire.errors import EnvironmentFault
@@ -27,8 +30,6 @@ from wire.errors import EnvironmentFault
 ALLOCATE_BYTES: Final = 16 * 2**20
 IOVECS_MAX: Final = os.sysconf("SC_IOV_MAX")
 SUFFIX: Final = ".seg"
-
-Image = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Segments:
         self._segment_bytes = segment_bytes
         self._sync = sync
         self._fd = -1
+        self._direct_fd = -1
+        self._buffer: DirectBuffer | None = None
         self._allocated_bytes = 0
         self._committed = tail
         self._tail = tail
@@ -80,6 +83,9 @@ class Segments:
         Raises:
             OSError: the disk refused; nothing counts as written, call `roll_back`.
         """
+        direct = sum(map(len, images)) >= DIRECT_BYTES_MIN
+        if direct:
+            self._tail = Tail(self._tail.segment, aligned(self._tail.end_bytes))
         places: list[Place] = []
         batch: list[Image] = []
         start = self._tail.end_bytes
@@ -87,13 +93,13 @@ class Segments:
             size = len(image)
             end = self._tail.end_bytes
             if end > 0 and end + size > self._segment_bytes:
-                self._write(start, batch)
+                self._write(start, batch, direct)
                 self._start_segment()
                 batch, start, end = [], 0, 0
             places.append(Place(self._tail.segment, end, size, crc))
             batch.append(image)
             self._tail = Tail(self._tail.segment, end + size)
-        self._write(start, batch)
+        self._write(start, batch, direct)
         return places
 
     def commit(self) -> None:
@@ -111,14 +117,38 @@ class Segments:
         if spoiled and self._tail.end_bytes > 0:
             self._tail = self._committed = Tail(self._tail.segment + 1, 0)
 
-    def _write(self, offset: int, images: Sequence[Image]) -> None:
+    def _write(self, offset: int, images: Sequence[Image], direct: bool) -> None:
         if not images:
             return
         fd = self._file()
-        self._allocate(fd, offset, self._tail.end_bytes)
+        if direct and self._direct_fd >= 0:
+            self._allocate(fd, offset, aligned(self._tail.end_bytes))
+            direct = self._write_direct(offset, images)
+        else:
+            self._allocate(fd, offset, self._tail.end_bytes)
+            direct = False
+        if not direct:
+            self._write_buffered(fd, offset, images)
+        self._sync(fd)
+
+    def _write_direct(self, offset: int, images: Sequence[Image]) -> bool:
+        """False where the filesystem takes the flag and not the write; not tried again then."""
+        if self._buffer is None:
+            self._buffer = DirectBuffer()
+        try:
+            self._buffer.write(self._direct_fd, images, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            os.close(self._direct_fd)
+            self._direct_fd = -1
+            return False
+        return True
+
+    @staticmethod
+    def _write_buffered(fd: int, offset: int, images: Sequence[Image]) -> None:
         for start in range(0, len(images), IOVECS_MAX):
             offset = _write_all(fd, images[start : start + IOVECS_MAX], offset)
-        self._sync(fd)
 
     def _allocate(self, fd: int, start: int, end: int) -> None:
         if end <= self._allocated_bytes:
@@ -138,6 +168,7 @@ class Segments:
             path = self.path(self._tail.segment)
             fresh = not path.exists()
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._direct_fd = open_direct(path)
             self._allocated_bytes = os.fstat(self._fd).st_size
             if fresh:
                 sync_directory(self._directory)
@@ -151,6 +182,9 @@ class Segments:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._direct_fd >= 0:
+            os.close(self._direct_fd)
+            self._direct_fd = -1
 
     def delete(self, segments: Iterable[int]) -> None:
         """Delete files that no row refers to."""
@@ -195,7 +229,7 @@ class Segments:
             image = os.pread(fd, place.size_bytes, place.offset_bytes)
         finally:
             os.close(fd)
-        if len(image) != place.size_bytes or zlib.crc32(image) != place.crc32:
+        if len(image) != place.size_bytes or zlib_ng.crc32(image) != place.crc32:
             raise EnvironmentFault(
                 "image_corrupt",
                 f"{path} holds other bytes than were uploaded ({place.size_bytes} at "

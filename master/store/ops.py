@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from master.store.base import AttemptEnd, JobEnd, NewPart
 from master.store.images import Place
+from master.store.write import Write
 
 
 @dataclass(slots=True, eq=False)
 class Op:
     """Base: `outcome` is what the future resolves to once the group is durable."""
 
-    future: Future[Any] = field(default_factory=Future, init=False)
+    future: Write[Any] = field(default_factory=Write, init=False)
     outcome: Any = field(default=None, init=False)
 
 

@@ -7,11 +7,11 @@ A directory holds `lock`, `jobs.db` (SQLite in WAL mode: rows) and `images/`
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+
+from zlib_ng import zlib_ng
 
 from master.states import JobState
 from master.store.base import (
@@ -30,6 +30,7 @@ from master.store.opening import open_files
 from master.store.ops import Add, Finish, Op, Record, Remove, Reserve, Seal
 from master.store.reads import Reader
 from master.store.stats import Meter, StoreStats, quantile
+from master.store.write import Write
 from master.store.writer import Writer
 from wire.errors import EnvironmentFault, LocalFault
 
@@ -63,12 +64,13 @@ class SqliteStore:
 
     # --- writes ----------------------------------------------------------------------------
 
-    def add(self, part: NewPart) -> Future[None]:
+    def add(self, part: NewPart) -> Write[None]:
         """Accept a part."""
         size = sum(len(job.image) for job in part.jobs)
         # Here and not in the writer: each checksum releases the GIL, and a writer that
-        # has to win it back per image is what makes groups slow.
-        op = Add(part, [zlib.crc32(job.image) for job in part.jobs], size)
+        # has to win it back per image is what makes groups slow. zlib-ng: 4 us for 100 kB,
+        # where zlib takes 40.
+        op = Add(part, [zlib_ng.crc32(job.image) for job in part.jobs], size)
         if self._counters.pending_bytes + size > self._config.queue_bytes_max and (
             self._counters.pending_bytes
         ):
@@ -77,27 +79,27 @@ class SqliteStore:
             self._announce(part.key, part, op)
         return self._put(op, size)
 
-    def finish(self, end: JobEnd) -> Future[bool]:
+    def finish(self, end: JobEnd) -> Write[bool]:
         """Write an outcome."""
         return self._put(Finish(end))
 
-    def record(self, attempt: AttemptEnd) -> Future[None]:
+    def record(self, attempt: AttemptEnd) -> Write[None]:
         """Append to the audit."""
         return self._put(Record(attempt))
 
-    def seal_abandoned(self, submission: int) -> Future[None]:
+    def seal_abandoned(self, submission: int) -> Write[None]:
         """Close an open submission that was given up."""
         return self._put(Seal(submission))
 
-    def remove(self, jobs: Sequence[int] | None) -> Future[list[int]]:
+    def remove(self, jobs: Sequence[int] | None) -> Write[list[int]]:
         """Delete terminal jobs."""
         return self._put(Remove(jobs))
 
-    def reserve_tokens(self, last: int) -> Future[None]:
+    def reserve_tokens(self, last: int) -> Write[None]:
         """Raise the high-water mark."""
         return self._put(Reserve(last))
 
-    def _put(self, op: Op, size: int = 0) -> Future[Any]:
+    def _put(self, op: Op, size: int = 0) -> Write[Any]:
         if self._closed:
             raise LocalFault("the store is closed")
         if self._counters.pending_ops >= self._config.queue_ops_max:
@@ -106,7 +108,7 @@ class SqliteStore:
         self._writer.put(op)
         return op.future
 
-    def _busy(self, op: Op, what: str, waiting: int) -> Future[Any]:
+    def _busy(self, op: Op, what: str, waiting: int) -> Write[Any]:
         op.future.set_exception(
             EnvironmentFault(
                 "storage_busy",

@@ -16,7 +16,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from master.store.images import Segments
 from master.store.ops import Add, Op, Probe, Remove, Stop
 from master.store.stats import Meter
 from master.store.table import Change, apply
+from master.store.write import Write
 from wire.errors import EnvironmentFault, LocalFault, LookoutError
 
 log = logging.getLogger("lookout.store")
@@ -67,7 +67,6 @@ class Writer:
 
     def put(self, op: Op) -> None:
         """Queue an op; its future resolves when it is durable or has failed."""
-        op.future.set_running_or_notify_cancel()  # from now on nobody can cancel it
         self._queue.put(op)
 
     def stop(self) -> None:
@@ -279,7 +278,7 @@ class Writer:
             else:
                 op.future.set_exception(error)
         if self._config.notify is not None and told:
-            futures: list[Future[Any]] = [op.future for op in told]
+            futures: list[Write[Any]] = [op.future for op in told]
             try:
                 self._config.notify(futures)
             except Exception:  # somebody else's code at the edge of the thread

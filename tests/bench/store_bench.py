@@ -27,7 +27,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +35,7 @@ from master.states import JobState, Outcome
 from master.store import SqliteStore, StoreConfig, open_store
 from master.store.base import AttemptEnd, JobEnd, NewJob, NewPart
 from master.store.stats import quantile
+from master.store.write import Write
 
 TOP5: Final = b"[" + b",".join([b'{"label":"a dog","class_id":207,"confidence":0.91}'] * 5) + b"]"
 NOW_S: Final = 1_700_000_000.0
@@ -82,12 +82,12 @@ class Loop:
         self._store = store
         self._flow = flow
         self._image = os.urandom(flow.image_bytes)
-        self._asked: dict[Future[Any], tuple[str, int, float]] = {}
+        self._asked: dict[Write[Any], tuple[str, int, float]] = {}
         self.added_s: list[float] = []
         self._next = 1
         self._ended = 0
 
-    def run(self, durable: queue.SimpleQueue[Sequence[Future[Any]]]) -> None:
+    def run(self, durable: queue.SimpleQueue[Sequence[Write[Any]]]) -> None:
         for _ in range(self._flow.at_once):
             self._add()
         while self._ended < self._flow.jobs:
@@ -123,7 +123,7 @@ class Loop:
 def flow(shape: Flow, root: Path) -> Row:
     """One run in a directory of its own."""
     directory = Path(tempfile.mkdtemp(dir=root))
-    durable: queue.SimpleQueue[Sequence[Future[Any]]] = queue.SimpleQueue()
+    durable: queue.SimpleQueue[Sequence[Write[Any]]] = queue.SimpleQueue()
     store = open_store(directory, StoreConfig(notify=durable.put))
     loop = Loop(store, shape)
     over = threading.Event()

@@ -13,19 +13,19 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from master.states import JobState
 from master.store import SqliteStore, StoreConfig, open_store
+from master.store.write import Write
 from tests.unit.master.store.make import attempt, end, part
 
 IN_FLIGHT_MAX = 64
 SEGMENT_BYTES = 300_000
 
 
-def say(letter: str, number: int, future: Future[Any]) -> None:
+def say(letter: str, number: int, future: Write[Any]) -> None:
     if future.exception() is None and future.result() is not False:
         os.write(1, f"{letter} {number}\n".encode())
 
@@ -41,7 +41,7 @@ def size_of(job: int) -> int:
 
 def work(store: SqliteStore, rng: random.Random) -> None:
     job, token = store.totals().next_job, store.totals().next_token
-    flying: deque[Future[Any]] = deque()
+    flying: deque[Write[Any]] = deque()
     while True:
         flying.append(store.add(part(job, [job], size_bytes=size_of(job), key=f"key{job}")))
         flying[-1].add_done_callback(lambda done, job=job: say("A", job, done))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import resource
 import signal
 import sys
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from master.states import JobState
 from master.store import SqliteStore, StoreConfig, open_store
 from master.store.check import problems
 from master.store.schema import connect_reader
+from master.store.write import Write
 from tests.shared import wait_until
 from tests.unit.master.store.make import end, image, part
 from wire.errors import EnvironmentFault
@@ -107,7 +107,7 @@ def outcomes_wait(directory: Path, disk: Disk) -> None:
     disk.fill()
     outcomes = _end(store, range(1, 21))
     wait_until(lambda: store.stats().failing is not None, DONE_S, "the disk to refuse")
-    late: Future[Any] = store.add(part(50, [50]))
+    late: Write[Any] = store.add(part(50, [50]))
     try:
         late.result(DONE_S)
         raise AssertionError("accepted on a full disk")
@@ -151,7 +151,7 @@ def _add(store: SqliteStore, jobs: Any) -> list[int]:
     return list(jobs)
 
 
-def _end(store: SqliteStore, jobs: Any) -> list[Future[bool]]:
+def _end(store: SqliteStore, jobs: Any) -> list[Write[bool]]:
     return [store.finish(end(job, JobState.SUCCEEDED, top5=BIG)) for job in jobs]
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future
 
 from master.core.durable import Durable
+from master.store.write import Write
 
 
 def test_callbacks_run_on_the_loop_in_order() -> None:
     async def scenario() -> tuple[list[int], set[int]]:
         durable = Durable(asyncio.get_running_loop())
-        futures = [Future[int]() for _ in range(100)]
+        futures = [Write[int]() for _ in range(100)]
         order: list[int] = []
         threads: set[int] = set()
 
-        def done(future: Future[int]) -> None:
+        def done(future: Write[int]) -> None:
             order.append(future.result())
             threads.add(threading.get_ident())
 
@@ -41,7 +41,7 @@ def test_callbacks_run_on_the_loop_in_order() -> None:
 def test_idle_after_now_does_not_wait_for_later_writes() -> None:
     async def scenario() -> bool:
         durable = Durable(asyncio.get_running_loop())
-        early, late = Future[int](), Future[int]()
+        early, late = Write[int](), Write[int]()
         durable.then(early, lambda _: None)
         waiting = asyncio.create_task(durable.idle_after_now())
         await asyncio.sleep(0)

@@ -6,7 +6,6 @@ import errno
 import shutil
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from master.states import JobState
 from master.store import SqliteStore, StoreConfig, open_store
 from master.store.check import problems
 from master.store.schema import connect_reader
+from master.store.write import Write
 from tests.unit.master.store.gate import Gate
 from tests.unit.master.store.make import SECOND, attempt, end, image, part
 from wire.errors import EnvironmentFault
@@ -27,7 +27,7 @@ def opened(directory: Path, gate: Gate, **fields: Any) -> SqliteStore:
     return open_store(directory, StoreConfig(**{"sync": gate, "min_free_bytes": 0} | fields))
 
 
-def held_up(store: SqliteStore, gate: Gate, job: int) -> Future[None]:
+def held_up(store: SqliteStore, gate: Gate, job: int) -> Write[None]:
     """Add a job and wait until the writer stands before the gate with it."""
     gate.close()
     future = store.add(part(job, [job]))
@@ -57,17 +57,17 @@ def test_every_commit_of_rows_is_synced_by_sqlite(tmp_path: Path) -> None:
 
 def test_what_waits_goes_in_one_group_with_one_sync_and_one_call(tmp_path: Path) -> None:
     gate = Gate()
-    told: list[list[Future[Any]]] = []
+    told: list[list[Write[Any]]] = []
     threads: set[str] = set()
 
-    def notify(futures: Sequence[Future[Any]]) -> None:
+    def notify(futures: Sequence[Write[Any]]) -> None:
         assert all(future.done() for future in futures)
         threads.add(threading.current_thread().name)
         told.append(list(futures))
 
     store = opened(tmp_path, gate, notify=notify)
     first = held_up(store, gate, 1)
-    asked: list[Future[Any]] = [store.add(part(job, [job])) for job in range(2, 52)]
+    asked: list[Write[Any]] = [store.add(part(job, [job])) for job in range(2, 52)]
     asked += [store.finish(end(1)), store.record(attempt(2, 1)), store.reserve_tokens(9)]
     calls = gate.calls
     gate.open()
@@ -216,22 +216,10 @@ def test_a_bug_in_one_write_fails_that_write_alone(tmp_path: Path) -> None:
     assert problems(tmp_path) == []
 
 
-def test_nobody_can_cancel_a_write(tmp_path: Path) -> None:
-    gate = Gate()
-    store = opened(tmp_path, gate)
-    first = held_up(store, gate, 1)
-    second = store.add(part(2, [2]))
-    assert not first.cancel()
-    assert not second.cancel()
-    gate.open()
-    second.result(DONE_S)
-    store.close()
-
-
 def test_a_notification_that_raises_does_not_end_the_writer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def notify(futures: Sequence[Future[Any]]) -> None:
+    def notify(futures: Sequence[Write[Any]]) -> None:
         raise RuntimeError("somebody's bug")
 
     store = opened(tmp_path, Gate(), notify=notify)
