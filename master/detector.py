@@ -124,6 +124,7 @@ class Detector:
         "_returned_beats",
         "_square_us",
         "_sum_us",
+        "_verdict_s",
         "_z_dead",
         "_z_suspect",
         "liveness",
@@ -141,6 +142,8 @@ class Detector:
         self._square_us = 0
         self._beats = 0
         self._excess_s = 0.0
+        # What silence means, until something is learned: each message asks for it thrice.
+        self._verdict_s: tuple[float, float] | None = None
         self._excess_kept = 0.5 ** (1.0 / config.excess_half_life_beats)
         self._beat_at: float | None = None
         self._returned_beats = 0
@@ -154,6 +157,7 @@ class Detector:
     def beat(self, now: float) -> None:
         """A heartbeat arrived."""
         self._excess_s *= self._excess_kept
+        self._verdict_s = None
         self._survived(now - self.seen_at)
         if self.liveness is Liveness.DEAD:
             self._returned_beats += 1
@@ -164,6 +168,7 @@ class Detector:
                 self._learn(now - self._beat_at)
             self.liveness = Liveness.ALIVE
         self._beats += 1
+        self._verdict_s = None
         self._beat_at = now
         self.seen_at = now
 
@@ -182,9 +187,13 @@ class Detector:
     def _survived(self, silence_s: float) -> None:
         # Longer ones are no link's: a stopped process makes them, or a cable. Not learned.
         if silence_s < self._config.hard_timeout_beats * self._interval_s:
-            self._excess_s = max(self._excess_s, silence_s - self._interval_s)
+            excess_s = silence_s - self._interval_s
+            if excess_s > self._excess_s:
+                self._excess_s = excess_s
+                self._verdict_s = None
 
     def _learn(self, interval_s: float) -> None:
+        self._verdict_s = None
         if len(self._intervals_us) == self._config.window_beats:
             oldest = self._intervals_us.popleft()
             self._sum_us -= oldest
@@ -237,11 +246,17 @@ class Detector:
 
     def _verdicts(self) -> tuple[float, float]:
         """When it is to be suspected and when declared dead, if nothing arrives."""
+        if self._verdict_s is None:
+            self._verdict_s = self._judge()
+        suspect_s, dead_s = self._verdict_s
+        return self.seen_at + suspect_s, self.seen_at + dead_s
+
+    def _judge(self) -> tuple[float, float]:
+        """Seconds of silence to suspicion and to death, by what is known now."""
         config, interval_s = self._config, self._interval_s
         expected_s, deviation_s = self._arrivals()
         dead_s = expected_s + self._z_dead * deviation_s
         if self._beats < config.learning_beats:
             dead_s = max(dead_s, config.learning_silence_beats * interval_s)
         dead_s = min(dead_s, config.hard_timeout_beats * interval_s)
-        suspect_s = min(expected_s + self._z_suspect * deviation_s, dead_s)
-        return self.seen_at + suspect_s, self.seen_at + dead_s
+        return min(expected_s + self._z_suspect * deviation_s, dead_s), dead_s

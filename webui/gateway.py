@@ -20,7 +20,7 @@ from webui.api import NATIVE, LookoutFlask, make_app
 from webui.bridge import Bridge
 from webui.config import Config
 from webui.core import Core
-from webui.exchange import Budget, Disconnected, Exchange, Receive, Scope, Send
+from webui.exchange import Budget, Disconnected, Exchange, Receive, Scope, Send, Stalls
 from webui.exports import Exports
 from webui.fetch import Fetcher, allow_any
 from webui.hub import Hub
@@ -46,6 +46,7 @@ class Gateway:
         self._config = config
         self._core = core
         self._budget = Budget(limits.memory_bytes)
+        self._stalls = Stalls()
         self._hub = Hub(core, limits)
         self._names = hosts.own_names() | {name.lower() for name in config.allow_hosts}
         self.flask: LookoutFlask = make_app(config, core)
@@ -56,6 +57,8 @@ class Gateway:
         self._idle.set()
         fetcher = Fetcher(limits, refusal=_refusal_of(config))
         self._handlers = self._native_handlers(fetcher)
+        # Most requests are uploads: their route is looked up without werkzeug's matcher.
+        self._direct = {("POST", "/api/v1/jobs"): self._handlers["post_jobs"]}
 
     def _native_handlers(self, fetcher: Fetcher) -> dict[str, Handler]:
         limits = self._config.limits
@@ -80,8 +83,16 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            await self._serve(Exchange(scope, receive, _hardened(send), self._config.limits,
-                                       self._budget))  # fmt: skip
+            await self._serve(
+                Exchange(
+                    scope,
+                    receive,
+                    _hardened(send),
+                    self._config.limits,
+                    self._budget,
+                    self._stalls,
+                )
+            )
 
     # --- life -----------------------------------------------------------------------------
 
@@ -134,6 +145,9 @@ class Gateway:
         await handler(exchange, **arguments)
 
     def _route(self, exchange: Exchange) -> tuple[Handler, dict[str, Any]]:
+        direct = self._direct.get((exchange.method, exchange.path))
+        if direct is not None:
+            return direct, {}
         try:
             endpoint, arguments = self._urls.match(exchange.path, exchange.method)
         except HTTPException:
@@ -212,17 +226,16 @@ def _refusal_of(config: Config) -> Callable[[str], str | None]:
     return allow_any if config.allow_private_urls else addresses.refusal
 
 
+_SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+
 def _hardened(send: Send) -> Send:
     """Add the security headers to every answer that doesn't bring its own."""
 
-    async def sending(message: dict[str, Any]) -> None:
+    def sending(message: dict[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             present = {name.lower() for name, _ in message["headers"]}
-            message["headers"] += [
-                (name.lower().encode(), value.encode())
-                for name, value in SECURITY_HEADERS.items()
-                if name.lower().encode() not in present
-            ]
-        await send(message)
+            message["headers"] += [pair for pair in _SECURITY if pair[0] not in present]
+        return send(message)
 
     return sending

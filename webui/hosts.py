@@ -11,10 +11,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from webui.problems import Problem
 
+# Verdicts about the `Host` values seen last: a client sends the same one each time.
+HOSTS_REMEMBERED_MAX = 256
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -40,6 +43,13 @@ def split_host(value: str) -> str:
     return parts.hostname.rstrip(".").lower()
 
 
+@lru_cache(maxsize=HOSTS_REMEMBERED_MAX)
+def _allowed(value: str, names: frozenset[str]) -> tuple[bool, str]:
+    """Whether this `Host` may call, and which host it names; raises like `split_host`."""
+    host = split_host(value)
+    return host in names or host.endswith(".localhost") or _is_address(host), host
+
+
 def check_host(value: str | None, names: frozenset[str]) -> None:
     """Let IP literals, `localhost`, `*.localhost` and `names` pass.
 
@@ -47,10 +57,10 @@ def check_host(value: str | None, names: frozenset[str]) -> None:
         Problem: `bad_request` without a readable Host, `host_not_allowed` for others.
     """
     try:
-        host = split_host(value or "")
+        allowed, host = _allowed(value or "", names)
     except ValueError:
         raise Problem("bad_request", f"the Host header {value!r} can't be read") from None
-    if host in names or host.endswith(".localhost") or _is_address(host):
+    if allowed:
         return
     raise Problem(
         "host_not_allowed",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from webui.config import Limits
 from webui.core import Core
@@ -56,6 +58,9 @@ class Intake:
     async def __aexit__(self, kind: object, value: object, trace: object) -> None:
         self._budget.give(self._waiting_bytes)
         self._waiting_bytes = 0
+        if self._sending is None:
+            self._budget.give(self._sent_bytes)
+            self._sent_bytes = 0
         if self._closed or (self._sending is None and self._submission is None):
             return
         # Whoever failed gets its answer at once; the core is told meanwhile.
@@ -94,8 +99,12 @@ class Intake:
         await self._collect()
         if self._digest is not None and digest is not None:
             self._digest = hashlib.sha256(digest.encode())
-        self._send(last=True)
-        await self._collect()
+        if self._submission is None:
+            # One part, and nothing that could be left open: no task of its own.
+            self._keep(await self._ask(last=True))
+        else:
+            self._send(last=True)
+            await self._collect()
         self._closed = True
         assert self._submission is not None
         return self._submission, self._jobs
@@ -109,6 +118,9 @@ class Intake:
         )
 
     def _send(self, *, last: bool) -> None:
+        self._sending = asyncio.ensure_future(self._ask(last=last))
+
+    def _ask(self, *, last: bool) -> Coroutine[Any, Any, messages.Submitted]:
         message = messages.Submit(
             request=0,
             images=self._waiting,
@@ -121,8 +133,13 @@ class Intake:
         self._last_sent = last
         self._sent_bytes, self._waiting_bytes = self._waiting_bytes, 0
         self._waiting = []
-        ask = self._core.ask(message, messages.Submitted, self._limits.core_submit_s)
-        self._sending = asyncio.ensure_future(ask)
+        return self._core.ask(message, messages.Submitted, self._limits.core_submit_s)
+
+    def _keep(self, submitted: messages.Submitted) -> None:
+        if submitted.replayed:
+            self._jobs = []
+        self._submission = submitted.submission
+        self._jobs.extend(submitted.jobs)
 
     async def _collect(self) -> None:
         """Wait for the part under way: one at a time, while the next is being read."""
@@ -138,10 +155,7 @@ class Intake:
                 self._sending = None
                 self._budget.give(self._sent_bytes)
                 self._sent_bytes = 0
-        if submitted.replayed:
-            self._jobs = []
-        self._submission = submitted.submission
-        self._jobs.extend(submitted.jobs)
+        self._keep(submitted)
 
     async def _hash(self, image: messages.Upload) -> None:
         assert self._digest is not None

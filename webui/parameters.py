@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import cast
 
 from webui import views
@@ -17,6 +18,8 @@ KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # Any way to write a number that JSON knows; the whole is bounded beside it.
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?(e[-+]?[0-9]{1,3})?", re.IGNORECASE)
 SECONDS_CHARS_MAX = 40
+# Verdicts about the `Accept` values seen last.
+ACCEPTS_REMEMBERED_MAX = 256
 TIMEOUT_S_MAX = 7 * 24 * 3600.0
 
 
@@ -118,6 +121,7 @@ def limit(text: str | None, default: int = 100, maximum: int = 1000) -> int:
     return int(text)
 
 
+@lru_cache(maxsize=ACCEPTS_REMEMBERED_MAX)
 def accepts(header: str | None, media_type: str) -> bool:
     """Whether an `Accept` header takes a media type (q=0 refuses)."""
     if not header or not header.strip():

@@ -28,11 +28,13 @@ from granian.server.mp import MPServer
 
 from webui import logs
 from webui.config import Config
-from webui.core import Connection, Core
+from webui.core import Core
 from webui.gateway import Gateway
-from wire import blocking, messages
+from wire import aio, messages
 from wire.address import TcpAddress
+from wire.aio import Connection
 from wire.errors import EnvironmentFault
+from wire.process import tune
 
 BACKLOG = 1024
 ADDRESS_UNUSABLE = "address_unusable"
@@ -104,10 +106,12 @@ def load(config: Config, parent: int) -> Gateway:
     )
     # Not before granian has set its signal handlers: a SIGTERM that comes while the
     # handler inherited from the parent is in force would be lost.
-    return Gateway(config, core, on_start=partial(die_with_parent, parent))
+    gateway = Gateway(config, core, on_start=partial(die_with_parent, parent))
+    tune()
+    return gateway
 
 
-def connect(config: Config) -> Connection:
+async def connect(config: Config) -> Connection:
     """Open a connection to the core as a web process."""
     hello = messages.Hello(
         versions=[messages.VERSION],
@@ -116,7 +120,7 @@ def connect(config: Config) -> Connection:
         incarnation=uuid.uuid4().hex,
         software="lookout-web",
     )
-    return blocking.connect(config.core, config.token, hello)
+    return await aio.connect(config.core, config.token, hello)
 
 
 def raise_file_limit() -> None:

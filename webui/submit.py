@@ -51,7 +51,7 @@ class Submitting:
         _check_accept(exchange)
         wait_s = parameters.wait_s(exchange.query, exchange.headers, self._limits.wait_s)
         submission, jobs = await self._accept(exchange)
-        log.info("submission=%s jobs=%d accepted", submission, len(jobs))
+        log.debug("submission=%s jobs=%d accepted", submission, len(jobs))
         complete = all(job.state in views.TERMINAL_STATES for job in jobs)
         if wait_s > 0 and not complete:
             jobs, complete = await self.wait(jobs, wait_s)
@@ -184,18 +184,21 @@ class Submitting:
 
     async def _raw_image(self, exchange: Exchange) -> AsyncIterator[messages.Upload]:
         name = _raw_name(exchange)
-        data = bytearray()
+        pieces: list[bytes] = []
+        size = 0
         try:
             async for piece in exchange.body(self._limits.request_bytes):
-                if len(data) + len(piece) > self._limits.image_bytes:
+                if size + len(piece) > self._limits.image_bytes:
                     raise image_too_large(name, self._limits)
                 self._budget.take(len(piece))
-                data += piece
+                size += len(piece)
+                pieces.append(piece)
         finally:
-            self._budget.give(len(data))
-        if data:
+            self._budget.give(size)
+        if size:
             media_type = clean_media_type(exchange.content_type)
-            yield messages.Upload(name=name, media_type=media_type, data=bytes(data))
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            yield messages.Upload(name=name, media_type=media_type, data=data)
 
     async def _job(self, job_id: str) -> messages.JobView:
         asked = messages.GetJobs(request=0, jobs=[job_id])

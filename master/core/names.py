@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
+
+# Times that are shown lie close together.
+SECONDS_REMEMBERED_MAX = 64
 
 
 def job_id(job: int) -> str:
@@ -34,5 +38,10 @@ def rfc3339(seconds: float | None) -> str | None:
 
 def stamp(seconds: float) -> str:
     """As `rfc3339`, for a time that is there."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    milliseconds = int(seconds * 1000)
+    return f"{_to_the_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@lru_cache(maxsize=SECONDS_REMEMBERED_MAX)
+def _to_the_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -120,6 +120,7 @@ class Core:
         self._clients = 0
         self._events: deque[ev.Event] = deque()
         self._feeding = False
+        self._arming = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self.serve_model(model)
@@ -141,9 +142,13 @@ class Core:
             self._feeding = False
         if self.draining is not None and not self.scheduler.counts()["leased"]:
             self.quiet.set()
-        self._arm()
+        if not self._arming:
+            # Once a turn of the loop, not once an event: a read brings many.
+            self._arming = True
+            self.loop.call_soon(self._arm)
 
     def _arm(self) -> None:
+        self._arming = False
         due = self.scheduler.next_deadline()
         if due is None or (self._timer is not None and due >= self._timer_at):
             return
@@ -185,16 +190,17 @@ class Core:
             )
 
     def _job_changed(self, effect: fx.JobChanged) -> None:
-        log.debug(
-            **fields(
-                "job_changed",
-                job=effect.job,
-                change=f"{effect.source}→{effect.target}",
-                worker=effect.worker,
-                attempts=effect.attempts,
-                reason=effect.reason,
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                **fields(
+                    "job_changed",
+                    job=effect.job,
+                    change=f"{effect.source}→{effect.target}",
+                    worker=effect.worker,
+                    attempts=effect.attempts,
+                    reason=effect.reason,
+                )
             )
-        )
         self.hub.job_changed(effect.job)
 
     def _liveness_changed(self, effect: fx.LivenessChanged) -> None:

@@ -29,7 +29,7 @@ class StoreConfig:
     min_free_bytes: int = 256 * MIB
     group_ops_max: int = 4096
     group_bytes_max: int = 32 * MIB
-    group_interval_s: float = 0.001
+    group_interval_s: float = 0.004
     queue_ops_max: int = 262_144
     queue_bytes_max: int = 512 * MIB
     keys_max: int = 1_000_000

@@ -2,8 +2,9 @@
 
 A group's images are written with one gathered write (around the page cache where
 that pays, see `direct.py`) and one sync, before the rows that refer to them are
-committed: a row never points at bytes that are not durable. What a crash left behind the last committed byte belongs to nobody and
-is written over. A file whose images are all removed is deleted.
+committed: a row never points at bytes that are not durable. What a crash left behind
+the last committed byte belongs to nobody and is written over. A file whose images are
+all removed is deleted.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from zlib_ng import zlib_ng
-
+from master.store.checksum import crc32
 from master.store.direct import DIRECT_BYTES_MIN, DirectBuffer, Image, aligned, open_direct
 from master.store.disk import sync_directory
 from master.store.holes import Range, merged, punch
@@ -229,7 +229,7 @@ class Segments:
             image = os.pread(fd, place.size_bytes, place.offset_bytes)
         finally:
             os.close(fd)
-        if len(image) != place.size_bytes or zlib_ng.crc32(image) != place.crc32:
+        if len(image) != place.size_bytes or crc32(image) != place.crc32:
             raise EnvironmentFault(
                 "image_corrupt",
                 f"{path} holds other bytes than were uploaded ({place.size_bytes} at "

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from zlib_ng import zlib_ng
-
 from master.states import JobState
 from master.store.base import (
     AttemptEnd,
@@ -24,6 +22,7 @@ from master.store.base import (
     Totals,
     Unfinished,
 )
+from master.store.checksum import crc32
 from master.store.config import StoreConfig
 from master.store.lock import DirectoryLock
 from master.store.opening import open_files
@@ -70,7 +69,7 @@ class SqliteStore:
         # Here and not in the writer: each checksum releases the GIL, and a writer that
         # has to win it back per image is what makes groups slow. zlib-ng: 4 us for 100 kB,
         # where zlib takes 40.
-        op = Add(part, [zlib_ng.crc32(job.image) for job in part.jobs], size)
+        op = Add(part, [crc32(job.image) for job in part.jobs], size)
         if self._counters.pending_bytes + size > self._config.queue_bytes_max and (
             self._counters.pending_bytes
         ):

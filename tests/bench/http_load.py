@@ -54,7 +54,7 @@ def post_request(path: str, host: str, body: bytes, headers: Sequence[str] = ())
 def form_body(images: Sequence[bytes], boundary: str = "b0undary") -> tuple[str, bytes]:
     """Content type and body of a form with these images in the field `image`."""
     parts = [
-        b"--%s\r\nContent-Disposition: form-data; name=\"image\"; filename=\"%d.jpg\"\r\n"
+        b'--%s\r\nContent-Disposition: form-data; name="image"; filename="%d.jpg"\r\n'
         b"Content-Type: image/jpeg\r\n\r\n%s\r\n" % (boundary.encode(), number, image)
         for number, image in enumerate(images)
     ]

@@ -92,7 +92,9 @@ def start_swarm(lookout: Cluster, *arguments: str) -> Process:
 
 def _requests(case: Case, host: str) -> list[bytes]:
     # Nobody decodes: only the number of bytes matters.
-    images = [make_jpeg(seed, (24, 24), 60)[:900].ljust(case.image_bytes, b"\0") for seed in range(8)]
+    images = [
+        make_jpeg(seed, (24, 24), 60)[:900].ljust(case.image_bytes, b"\0") for seed in range(8)
+    ]
     path = "/api/v1/jobs" + ("?wait=60" if case.wait else "")
     if case.images == 1:
         return [post_request(path, host, image, ["Content-Type: image/jpeg"]) for image in images]
@@ -112,7 +114,9 @@ def measure(lookout: Cluster, swarm: Process, case: Case, requests: int) -> Row:
     pids = lookout.core.pid, lookout.web.pid, swarm.pid
     done_before = _succeeded(lookout)
     before = [cpu_s(pid) for pid in pids]
-    result = run_load(host, int(port), _requests(case, f"{host}:{port}"), case.concurrency, requests)
+    result = run_load(
+        host, int(port), _requests(case, f"{host}:{port}"), case.concurrency, requests
+    )
     if set(result.statuses) - {200, 202}:
         raise AssertionError(f"{case.name}: answers {result.statuses}")
     clock = time.perf_counter()
@@ -169,9 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tempfile.TemporaryDirectory() as folder,
         Cluster(Path(folder), workers=0, model="squeezenet1_1") as lookout,
     ):
-        swarm = start_swarm(
-            lookout, "--workers", str(SWARM_WORKERS), "--slots", str(SWARM_SLOTS)
-        )
+        swarm = start_swarm(lookout, "--workers", str(SWARM_WORKERS), "--slots", str(SWARM_SLOTS))
         for number in range(options.rounds + 1):
             for case in cases:
                 requests = case.requests // (4 if options.quick or number == 0 else 1)
