@@ -18,9 +18,10 @@ MIB = 2**20
 class StoreConfig:
     """How the store batches, how much it holds, and what it leaves free.
 
-    `group_interval_s` paces commits under load: a lone write is never delayed,
-    but commits begin at least this far apart, so that a fast disk doesn't turn
-    into hundreds of tiny groups that eat a core. `notify`, if given, is called
+    Commits are paced under load: after a group of N writes the next one begins at
+    the earliest N times `group_op_s` after it began, `group_interval_s` at most, so
+    that a fast disk doesn't turn into hundreds of tiny groups that eat a core. A
+    lone write is never delayed. `notify`, if given, is called
     once per group from the writer thread with its resolved futures, in order.
     `sync` makes a file's data durable, `wall` tells seconds since the epoch.
     """
@@ -29,7 +30,8 @@ class StoreConfig:
     min_free_bytes: int = 256 * MIB
     group_ops_max: int = 4096
     group_bytes_max: int = 32 * MIB
-    group_interval_s: float = 0.004
+    group_interval_s: float = 0.010
+    group_op_s: float = 0.0005
     queue_ops_max: int = 262_144
     queue_bytes_max: int = 512 * MIB
     keys_max: int = 1_000_000

@@ -58,6 +58,7 @@ class Writer:
         self._stopped = False
         self._give_up_at = 0.0
         self._started_at = 0.0
+        self._group_ops = 0
         self._checkpointed = 0
         self.failing: EnvironmentFault | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -139,12 +140,15 @@ class Writer:
 
     def _pace(self) -> None:
         """Keep commits apart under load; after a quiet moment there is nothing to wait for."""
-        wait_s = self._started_at + self._config.group_interval_s - time.monotonic()
+        config = self._config
+        interval_s = min(config.group_interval_s, self._group_ops * config.group_op_s)
+        wait_s = self._started_at + interval_s - time.monotonic()
         if wait_s > 0 and self._queue.qsize() < self._config.group_ops_max:
             time.sleep(wait_s)
 
     def _write(self, ops: list[Op]) -> None:
         self._started_at = time.monotonic()
+        self._group_ops = len(ops)
         ops = self._write_images(ops)
         if not ops:
             return
