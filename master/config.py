@@ -36,6 +36,8 @@ class Limits:
     window_bytes_max: int = 48 * 2**20
     open_submissions_max: int = 10_000
     waiters_max: int = 20_000
+    # Accepted jobs whose view is kept in memory for waits and events (about 1 KiB each).
+    recent_jobs_max: int = 8_192
     events_kept_max: int = 20_000
     gone_workers_kept_max: int = 64
     job_timeout_s_max: float = 7 * 86_400.0

@@ -128,10 +128,13 @@ def _jobs_table(stats: Stats) -> Table:
 
 def _rates_line(stats: Stats) -> str:
     latency = ", ".join(f"{name} {value:.0f} ms" for name, value in stats.latency_ms.items())
+    fault = stats.storage_fault
+    fault = f"\nthe disk takes no writes: {fault}" if fault else ""
     return (
         f"in {stats.accept_rate_per_s:.1f}/s, out {stats.drain_rate_per_s:.1f}/s"
         f"{', ' + latency if latency else ''}; core {stats.resident_bytes / 1e6:.0f} MB, "
         f"up {stats.uptime_s:.0f} s"
+        f"{fault}"
     )
 
 

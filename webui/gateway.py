@@ -198,6 +198,8 @@ class Gateway:
         stats = await self._core.ask(messages.GetStats(request=0), messages.Stats, READY_CALL_S)
         if stats.draining:
             raise Problem("draining", "the master is shutting down")
+        if stats.storage_fault is not None:
+            raise Problem("storage_failed", stats.storage_fault)
         if stats.workers_ready == 0:
             raise Problem("not_ready", "no worker has passed its warm-up", retry_after_s=2)
         await exchange.respond_json(200, {"status": "ready", "workers_ready": stats.workers_ready})

@@ -457,7 +457,14 @@ def _schemas() -> Schema:
                 "ready_workers": INTEGER,
             }
         ),
-        "Stats": _object({"counts": counts, "workers_ready": INTEGER, "drain_rate_per_s": NUMBER}),
+        "Stats": _object(
+            {
+                "counts": counts,
+                "workers_ready": INTEGER,
+                "drain_rate_per_s": NUMBER,
+                "storage_fault": NULLABLE_STRING,
+            }
+        ),
         "Health": _object({"status": STRING, "core": {"type": "boolean"}}),
         "Ready": _object({"status": STRING, "workers_ready": INTEGER}),
     }

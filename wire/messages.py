@@ -572,7 +572,11 @@ class GetStats(Message, frozen=True, kw_only=True):
 
 
 class Stats(Message, frozen=True, kw_only=True):
-    """One snapshot. Rates are over the last 10 s."""
+    """One snapshot. Rates are over the last 10 s.
+
+    `storage_fault` says why the disk takes no writes, while it doesn't: uploads
+    are refused then, and outcomes wait in memory.
+    """
 
     request: Request
     counts: dict[str, int]
@@ -588,6 +592,7 @@ class Stats(Message, frozen=True, kw_only=True):
     counters: dict[str, int]
     latency_ms: dict[str, float]
     draining: bool = False
+    storage_fault: str | None = None
 
 
 class GetMetrics(Message, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from wire.messages import (
     GetSubmission,
     GetWorkers,
     Jobs,
+    JobView,
     ListJobs,
     Message,
     Metrics,
@@ -50,6 +51,8 @@ from wire.messages import (
 )
 
 log = logging.getLogger("lookout.core")
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class ClientHost(Protocol):
@@ -113,7 +116,10 @@ class ClientSession:
         direct = _DIRECT.get(type(message))
         if direct is not None:
             direct(self, message)
-            return
+        else:
+            self._begin(message)
+
+    def _begin(self, message: Message) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -153,7 +159,12 @@ class ClientSession:
         self._host.intake.submit(self._uploads, message, self._reply)
 
     def _subscribe(self, message: Subscribe) -> None:
-        self._host.hub.subscribe(self.number, message.request, message.after, self._reply)
+        self._host.hub.subscribe(
+            self.number, message.request, message.after, self._reply, self._unread_bytes
+        )
+
+    def _unread_bytes(self) -> int:
+        return self._connection.write_buffer_bytes
 
     def _wait(self, message: WaitJobs) -> None:
         jobs = [job_number(job) for job in message.jobs]
@@ -173,10 +184,16 @@ class ClientSession:
         count = self._host.intake.abandon(self._uploads, message.submission)
         return Done(request=message.request, count=count)
 
+    def _get_jobs_now(self, message: GetJobs) -> None:
+        views = self._host.reading.known([job_number(job) for job in message.jobs])
+        if views is None:
+            self._begin(message)
+        else:
+            self._reply(_jobs(message, views))
+
     async def _get_jobs(self, message: GetJobs) -> Message:
         views = await self._host.reading.jobs([job_number(job) for job in message.jobs])
-        complete = all(view.state in ("succeeded", "failed", "cancelled") for view in views)
-        return Jobs(request=message.request, jobs=views, complete=complete)
+        return _jobs(message, views)
 
     async def _list_jobs(self, message: ListJobs) -> Message:
         return await self._host.reading.page(message)
@@ -228,6 +245,11 @@ class ClientSession:
         return Done(request=message.request, count=1)
 
 
+def _jobs(message: GetJobs, views: list[JobView]) -> Jobs:
+    complete = all(view.state in ENDED for view in views)
+    return Jobs(request=message.request, jobs=views, complete=complete)
+
+
 def _numbers(jobs: list[str] | None) -> list[int] | None:
     return None if jobs is None else [job_number(job) for job in jobs]
 
@@ -236,6 +258,7 @@ _DIRECT: dict[type[Message], Callable[[ClientSession, Any], None]] = {
     Submit: ClientSession._submit,
     Subscribe: ClientSession._subscribe,
     WaitJobs: ClientSession._wait,
+    GetJobs: ClientSession._get_jobs_now,
 }
 
 _ASKED: dict[type[Message], Callable[[ClientSession, Any], Awaitable[Message]]] = {

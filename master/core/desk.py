@@ -208,6 +208,7 @@ class Desk:
             counters=dict(reading.counters),
             latency_ms=core.latency_ms.read(50, 90, 99),
             draining=core.draining is not None,
+            storage_fault=core.store.fault(),
         )
 
     def metrics(self) -> str:
@@ -233,6 +234,7 @@ class Desk:
             subscribers=core.hub.subscribers,
             waiters=core.waiters.waiting,
             uptime_s=core.clock.uptime_s(),
+            storage_failing=core.store.fault() is not None,
             links={
                 session.name: (len(session.streams), session.retransmitted())
                 for session in core.roster.sessions.values()

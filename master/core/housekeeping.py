@@ -51,8 +51,9 @@ class Housekeeping:
         while True:
             await core.hub.changed.wait()
             # Changes of one job within this time are one event.
-            await asyncio.sleep(core.config.event_flush_s)
-            await core.hub.flush()
+            await asyncio.sleep(core.hub.pause_s(core.config.event_flush_s))
+            if core.hub.ready(core.clock.now()):
+                await core.hub.flush()
 
     async def _publish_stats(self) -> None:
         core = self._core

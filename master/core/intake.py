@@ -69,12 +69,12 @@ class Refusal(Exception):
 class IntakeHost:
     """What intake needs of the core, as functions.
 
-    `accepted(jobs, deadline)` hands durable jobs to the scheduler, `cancel`
+    `accepted(jobs, views, deadline)` hands durable jobs to the scheduler, `cancel`
     ends jobs of a submission that was given up, `replay` answers with the jobs
     that a key stands for, `drain_rate` is the measured outcomes per second.
     """
 
-    accepted: Callable[[list[int], float | None], None]
+    accepted: Callable[[list[int], list[JobView], float | None], None]
     cancel: Callable[[list[int], str], None]
     replay: Callable[[int, KeyRow, Reply], None]
     drain_rate: Callable[[], float]
@@ -313,10 +313,6 @@ class Intake:
     ) -> None:
         for job, image in zip(part.jobs, message.images, strict=True):
             self._window.offer(job.job, image.name, image.data)
-        numbers = [job.job for job in part.jobs]
-        self._host.accepted(numbers, deadline)
-        if upload.abandoned:
-            self._host.cancel(numbers, "submission_abandoned")
         submission = submission_id(upload.submission)
         submitted_at = stamp(part.submitted_at)
         views = [
@@ -331,6 +327,10 @@ class Intake:
             )
             for job in part.jobs
         ]
+        numbers = [job.job for job in part.jobs]
+        self._host.accepted(numbers, views, deadline)
+        if upload.abandoned:
+            self._host.cancel(numbers, "submission_abandoned")
         reply(Submitted(request=message.request, submission=submission, jobs=views))
 
     def _not_stored(

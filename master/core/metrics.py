@@ -26,6 +26,7 @@ class Reading:
     subscribers: int
     waiters: int
     uptime_s: float
+    storage_failing: bool
     links: Mapping[str, tuple[int, float | None]]
     """By worker: its streams, and the share of segments sent again."""
 
@@ -96,6 +97,10 @@ class MetricsText:
             "lookout_open_bytes": ("Bytes of images without an outcome", reading.queued_bytes),
             "lookout_event_streams": ("Web processes on the event stream", reading.subscribers),
             "lookout_waiting_requests": ("Requests that wait for jobs", reading.waiters),
+            "lookout_storage_failing": (
+                "1 while the disk takes no writes",
+                int(reading.storage_failing),
+            ),
             "lookout_uptime_seconds": ("Seconds since the core began", reading.uptime_s),
             "lookout_resident_bytes": ("Resident memory of the core", self.resident_bytes()),
             "lookout_cpu_seconds": ("CPU time of the core", sum(self._process.cpu_times()[:2])),

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from master.core.intake import Refusal
 from master.core.names import job_number, stamp, submission_number
+from master.core.recent import Recent
 from master.core.views import Views
 from master.scheduler import Scheduler
 from master.states import TERMINAL, JobState
@@ -23,7 +24,10 @@ PAGES_READ_MAX = 50
 class Reading:
     """Answers questions about jobs, with live states laid over stored rows."""
 
-    def __init__(self, store: JobStore, scheduler: Scheduler, views: Views, pool: Executor) -> None:
+    def __init__(
+        self, store: JobStore, scheduler: Scheduler, views: Views, recent: Recent, pool: Executor
+    ) -> None:
+        self._recent = recent
         self._store = store
         self._scheduler = scheduler
         self._views = views
@@ -35,8 +39,15 @@ class Reading:
 
     async def jobs(self, numbers: list[int]) -> list[JobView]:
         """Views of these jobs, in this order; unknown numbers are left out."""
+        known = self.known(numbers)
+        if known is not None:
+            return known
         rows = await self.run(lambda: self._store.jobs(numbers))
         return self._views.jobs(rows)
+
+    def known(self, numbers: list[int]) -> list[JobView] | None:
+        """As `jobs`, at once from memory; None where one of them isn't there."""
+        return self._recent.all_of(numbers)
 
     async def image(self, message: GetImage) -> Image:
         """The upload of a job."""

@@ -30,6 +30,7 @@ from master.core.metrics import MetricsText
 from master.core.names import job_id
 from master.core.rates import Percentiles, RateMeter
 from master.core.reading import Reading
+from master.core.recent import Recent
 from master.core.roster import Roster
 from master.core.views import Views
 from master.core.waiters import Waiter, Waiters
@@ -49,6 +50,7 @@ from wire.messages import (
     Accepted,
     Drain,
     FetchWeights,
+    JobView,
     Message,
     Model,
     Result,
@@ -87,7 +89,8 @@ class Core:
         self.window = Window(limits.window_bytes_max)
         self.waiters = Waiters(self.loop, limits.waiters_max)
         self.views = Views(self.scheduler, self.roster.name_of, self.clock.to_wall)
-        self.reading = Reading(store, self.scheduler, self.views, self._read_pool)
+        self.recent = Recent(self.views, limits.recent_jobs_max)
+        self.reading = Reading(store, self.scheduler, self.views, self.recent, self._read_pool)
         self.hub = Hub(self.totals.epoch, limits.events_kept_max, self.reading.jobs)
         self.journal = Journal(
             store, self.durable, self.clock, self.roster.name_of, self._job_ended
@@ -241,6 +244,7 @@ class Core:
     def _job_ended(self, ended: Ended) -> None:
         end = ended.end
         now = self.clock.now()
+        self.recent.ended(end)
         age_ms = self.ledger.take(end.job, now)
         if age_ms is not None:
             self.latency_ms.add(age_ms)
@@ -257,6 +261,7 @@ class Core:
 
     def recount(self, removed: list[int]) -> None:
         """Jobs were deleted: the counts of ended ones come from the store again."""
+        self.recent.forget(removed)
         counts = self.store.totals().counts
         for state in self.ended_counts:
             self.ended_counts[state] = counts.get(state, 0)
@@ -352,7 +357,8 @@ class Core:
             refusing=lambda: self.draining,
         )
 
-    def _jobs_accepted(self, jobs: list[int], deadline: float | None) -> None:
+    def _jobs_accepted(self, jobs: list[int], views: list[JobView], deadline: float | None) -> None:
+        self.recent.accepted(jobs, views)
         self.accepted.add(self.clock.now(), len(jobs))
         for job in jobs:
             self.hub.job_changed(job)

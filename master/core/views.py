@@ -9,7 +9,7 @@ import msgspec
 from master.core.names import job_id, rfc3339, stamp, submission_id
 from master.scheduler import Scheduler
 from master.states import JobState
-from master.store.base import JobRow
+from master.store.base import JobEnd, JobRow
 from wire.messages import Fault, Guess, JobView
 
 _GUESSES = msgspec.json.Decoder(list[Guess])
@@ -81,5 +81,36 @@ class Views:
             media_type=row.media_type,
             top5=_GUESSES.decode(row.top5) if row.top5 else [],
             timings_ms=_TIMINGS.decode(row.timings) if row.timings else {},
+            error=error,
+        )
+
+    def live(self, job: int, accepted: JobView) -> JobView:
+        """A job without a durable outcome, from the view that it was accepted with."""
+        live = self._scheduler.state(job)
+        state, attempts, worker, started = live or (JobState.LEASED, 0, None, None)
+        if state is JobState.QUEUED and not attempts:
+            return accepted
+        return msgspec.structs.replace(
+            accepted,
+            state=state.value,
+            started_at=rfc3339(self._to_wall(started) if started is not None else None),
+            attempts=attempts,
+            worker=self._worker_name(worker) if worker else None,
+        )
+
+    @staticmethod
+    def outcome(accepted: JobView, end: JobEnd) -> JobView:
+        """A job with its durable outcome, from the view that it was accepted with."""
+        error = Fault(code=end.error_code, message=end.error_message) if end.error_code else None
+        return msgspec.structs.replace(
+            accepted,
+            state=end.state.value,
+            started_at=rfc3339(end.started_at),
+            finished_at=rfc3339(end.finished_at),
+            attempts=end.attempts,
+            worker=end.worker,
+            model=end.model,
+            top5=_GUESSES.decode(end.top5) if end.top5 else [],
+            timings_ms=_TIMINGS.decode(end.timings) if end.timings else {},
             error=error,
         )

@@ -214,5 +214,8 @@ class JobStore(Protocol):
     def key(self, key: str) -> KeyRow | None:
         """What an idempotency key stands for, also while its write is not durable yet."""
 
+    def fault(self) -> str | None:
+        """Why the disk takes no writes at the moment (refused, or stuck); None while it does."""
+
     def close(self) -> None:
         """Write what was asked for, fsync, release the directory."""

@@ -38,6 +38,8 @@ class StoreConfig:
     key_ttl_s: float = 86_400.0
     retry_max_s: float = 5.0
     close_timeout_s: float = 10.0
+    # A write that takes longer is reported: the disk hangs.
+    stuck_s: float = 10.0
     checkpoint_rows: int = 16_384
     sync: Callable[[int], None] = os.fdatasync
     wall: Callable[[], float] = time.time

@@ -181,6 +181,10 @@ class SqliteStore:
             return waiting
         return self._reader.key(key, self._config.wall() - self._config.key_ttl_s)
 
+    def fault(self) -> str | None:
+        """Why the disk takes no writes at the moment."""
+        return self._writer.fault()
+
     def stats(self) -> StoreStats:
         """What the writer measured."""
         meter, counters = self._meter, self._counters

@@ -32,6 +32,8 @@ from wire.errors import EnvironmentFault, LocalFault, LookoutError
 log = logging.getLogger("lookout.store")
 
 RETRY_MIN_S: Final = 0.05
+REFUSAL_SHOWN_S: Final = 30.0
+"""How long a refused upload is reported: another one may not come to show that it is over."""
 
 
 class Writer:
@@ -59,6 +61,8 @@ class Writer:
         self._give_up_at = 0.0
         self._started_at = 0.0
         self._group_ops = 0
+        self._writing_since: float | None = None
+        self._images_refused: tuple[EnvironmentFault | None, float] = (None, 0.0)
         self._checkpointed = 0
         self.failing: EnvironmentFault | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -69,6 +73,21 @@ class Writer:
     def put(self, op: Op) -> None:
         """Queue an op; its future resolves when it is durable or has failed."""
         self._queue.put(op)
+
+    def fault(self) -> str | None:
+        """Why nothing becomes durable: the disk refuses, or doesn't come back from a write."""
+        failing, since = self.failing, self._writing_since
+        if failing is not None:
+            return failing.reason
+        refused, refused_at = self._images_refused
+        if refused is not None and time.monotonic() - refused_at < REFUSAL_SHOWN_S:
+            return refused.reason
+        with contextlib.suppress(OSError):
+            if free_bytes(self._directory) < self._config.min_free_bytes:
+                return full_fault(self._directory, 0, self._config.min_free_bytes).reason
+        if since is None or (stuck_s := time.monotonic() - since) < self._config.stuck_s:
+            return None
+        return f"{self._directory} has not finished a write for {stuck_s:.0f} s"
 
     def stop(self) -> None:
         """Write what was asked for, then end the thread and close the connection."""
@@ -83,12 +102,14 @@ class Writer:
             if self._retry_s:
                 self._wait_for_disk()
             ops = self._take()
+            self._writing_since = time.monotonic()
             try:
                 self._write(ops)
             except Exception as error:  # the edge of the thread: it must not die
                 log.exception("store_writer_failed ops=%d", len(ops))
                 self._abort()
                 self._fail(ops, failed_fault(self._directory, error))
+            self._writing_since = None
         late = self._drain(self._config.queue_ops_max, self._config.queue_bytes_max)
         self._fail(late, LocalFault("the store is closed"))
         self._segments.close()
@@ -168,6 +189,7 @@ class Writer:
         if not adds:
             return ops
         fault = self._refuse(adds) or self._append(adds)
+        self._images_refused = fault, time.monotonic()
         if fault is None:
             return ops
         self._fail(adds, fault)

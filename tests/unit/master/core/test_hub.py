@@ -6,7 +6,14 @@ import asyncio
 
 import msgspec
 
-from master.core.hub import FLUSH_JOBS_MAX, Hub
+from master.core.hub import (
+    DIRTY_JOBS_MAX,
+    FLUSH_JOBS_MAX,
+    FLUSH_MAX_S,
+    HOLD_S,
+    UNREAD_BYTES_MAX,
+    Hub,
+)
 from wire.messages import Events, JobView
 
 
@@ -94,3 +101,48 @@ def test_a_connection_that_ended_hears_nothing() -> None:
     hub.unsubscribe(1)
     hub.publish("worker", {})
     assert heard == [] and hub.subscribers == 0
+
+
+def test_a_slow_listener_holds_events_back_for_a_moment_and_then_gets_one_reset() -> None:
+    hub, reader, heard = _hub()
+    slow: list[Events] = []
+    unread = [UNREAD_BYTES_MAX + 1]
+    hub.subscribe(1, 5, None, heard.append)
+    hub.subscribe(2, 6, None, slow.append, lambda: unread[0])
+    hub.job_changed(1)
+    assert not hub.ready(10.0)
+    assert not hub.ready(10.0 + HOLD_S / 2)
+    hub.job_changed(1)
+    assert hub.ready(10.0 + HOLD_S)
+    asyncio.run(hub.flush())
+    assert reader.sizes == [1]
+    assert len(heard) == 1
+    assert slow == []
+    assert hub.ready(20.0)  # who is behind already is not waited for again
+    unread[0] = 0
+    hub.publish("stats", {})
+    assert [event.kind for events in slow for event in events.events] == ["reset"]
+    hub.publish("stats", {})
+    assert slow[-1].events[0].kind == "stats"
+
+
+def test_a_flood_of_changes_is_one_reset_and_bounded() -> None:
+    hub, reader, heard = _hub()
+    hub.subscribe(1, 5, None, heard.append)
+    for job in range(DIRTY_JOBS_MAX + 3):
+        hub.job_changed(job)
+    asyncio.run(hub.flush())
+    assert [event.kind for event in heard[0].events] == ["reset"]
+    assert reader.sizes == [3]
+
+
+def test_many_changes_gather_longer() -> None:
+    hub, _, heard = _hub()
+    hub.subscribe(1, 5, None, heard.append)
+    assert hub.pause_s(0.05) == 0.05
+    for job in range(200):
+        hub.job_changed(job)
+    assert hub.pause_s(0.05) == 0.1
+    for job in range(5000):
+        hub.job_changed(job)
+    assert hub.pause_s(0.05) == FLUSH_MAX_S

@@ -33,7 +33,7 @@ class Desk:
         self.durable = Durable(asyncio.get_running_loop())
         self.ledger = Ledger()
         host = IntakeHost(
-            accepted=lambda jobs, deadline: self.accepted.extend(jobs),
+            accepted=lambda jobs, views, deadline: self.accepted.extend(jobs),
             cancel=lambda jobs, reason: self.cancelled.extend(jobs),
             replay=self._replay,
             drain_rate=lambda: drain_rate,

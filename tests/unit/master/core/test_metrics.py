@@ -21,6 +21,7 @@ def _reading() -> Reading:
         subscribers=0,
         waiters=0,
         uptime_s=1.5,
+        storage_failing=False,
         links={"w1": (4, 0.125), "w2": (1, None)},
     )
 

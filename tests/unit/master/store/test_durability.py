@@ -287,3 +287,27 @@ def test_the_log_is_moved_into_the_database_as_it_grows(tmp_path: Path) -> None:
     connection = connect_reader(tmp_path / "jobs.db")
     assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (3000,)
     connection.close()
+
+
+def test_a_disk_that_hangs_or_refuses_says_so(tmp_path: Path) -> None:
+    gate = Gate()
+    store = opened(tmp_path, gate, stuck_s=0.0)
+    assert store.fault() is None
+    waiting = held_up(store, gate, 1)
+    assert "has not finished a write" in str(store.fault())
+    gate.open()
+    waiting.result(DONE_S)
+    store.reserve_tokens(1).result(DONE_S)
+    gate.fail_next = OSError(errno.EIO, "as a test wants it")
+    with pytest.raises(EnvironmentFault):
+        store.add(part(2, [2])).result(DONE_S)
+    assert "as a test wants it" in str(store.fault())
+    store.add(part(3, [3])).result(DONE_S)
+    store.close()
+    assert store.fault() is None
+
+
+def test_a_disk_below_its_reserve_says_so(tmp_path: Path) -> None:
+    store = opened(tmp_path, Gate(), min_free_bytes=2**62)
+    assert "free bytes" in str(store.fault())
+    store.close()
