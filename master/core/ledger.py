@@ -51,6 +51,12 @@ class Ledger:
             del self._chunks[index]
         return float((int(now * 1000) - chunk.accepted_ms[offset]) % _WRAP_MS)
 
+    def size_bytes(self, job: int) -> int:
+        """Bytes of an open job's image; 0 if it isn't here."""
+        index, offset = divmod(job, CHUNK_JOBS)
+        chunk = self._chunks.get(index)
+        return 0 if chunk is None else chunk.sizes[offset]
+
     def __contains__(self, job: int) -> bool:
         index, offset = divmod(job, CHUNK_JOBS)
         chunk = self._chunks.get(index)

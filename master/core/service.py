@@ -11,9 +11,10 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
 from master.config import CoreConfig
 from master.core.clients import ClientSession
@@ -44,7 +45,7 @@ from master.scheduler import Scheduler, SchedulerConfig
 from master.scheduler import effects as fx
 from master.scheduler import events as ev
 from master.states import JobState
-from master.store.base import JobStore, KeyRow
+from master.store.base import JobStore, KeyRow, Unfinished
 from wire.aio import Connection
 from wire.messages import (
     Accepted,
@@ -62,6 +63,14 @@ log = logging.getLogger("lookout.core")
 
 TOKENS_RESERVED = 1_000_000
 RECOVERED_PER_STEP = 2_000
+T = TypeVar("T")
+
+
+def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
+    """Lists of `count` items, the last one shorter (itertools has it from Python 3.12)."""
+    rest = iter(items)
+    while batch := list(islice(rest, count)):
+        yield batch
 
 
 class Core:
@@ -96,7 +105,13 @@ class Core:
             store, self.durable, self.clock, self.roster.name_of, self._job_ended
         )
         self.dispatch = Dispatch(
-            store, self.window, self._image_pool, self.roster.sessions, self.feed
+            store,
+            self.window,
+            self._image_pool,
+            self.roster.sessions,
+            self.feed,
+            self.scheduler.queued_jobs,
+            self.ledger.size_bytes,
         )
         self.weights = WeightsService(self._image_pool)
         self.drained = RateMeter(self.clock.now())
@@ -384,17 +399,28 @@ class Core:
         self.feed(ev.TokensReserved(first, last))
         self.feed(ev.ModelChanged(self.model_id()))
         recovered = 0
-        for job in self.store.unfinished():
-            self.ledger.add(job.job, job.size_bytes, self.clock.now())
-            deadline = None
-            if job.deadline_at is not None:
-                deadline = self.clock.to_monotonic(job.deadline_at)
-            self.feed(ev.JobRecovered(job.job, job.attempts, job.blamed, deadline))
-            recovered += 1
-            if recovered % RECOVERED_PER_STEP == 0:
-                await asyncio.sleep(0)
+        for jobs in batched(self.store.unfinished(), RECOVERED_PER_STEP):
+            self._recover(jobs)
+            recovered += len(jobs)
+            await asyncio.sleep(0)
         log.info(**fields("recovered", jobs=recovered, epoch=self.totals.epoch))
         self.house.start()
+
+    def _recover(self, jobs: Sequence[Unfinished]) -> None:
+        """Queue jobs of an earlier life again; those without a history many at a time."""
+        now = self.clock.now()
+        for plain, group in groupby(jobs, key=lambda job: job.plain):
+            found = list(group)
+            for job in found:
+                self.ledger.add(job.job, job.size_bytes, now)
+            if plain:
+                self.feed(ev.JobsRecovered([job.job for job in found]))
+                continue
+            for job in found:
+                deadline = None
+                if job.deadline_at is not None:
+                    deadline = self.clock.to_monotonic(job.deadline_at)
+                self.feed(ev.JobRecovered(job.job, job.attempts, job.blamed, deadline))
 
     def shut_down(self, reason: str) -> None:
         """Drain: unready, no grants, then `stopping` when nothing executes or time is up."""

@@ -15,6 +15,14 @@ class Window:
         self._images: dict[int, tuple[str, bytes]] = {}
         self.bytes = 0
 
+    def __contains__(self, job: int) -> bool:
+        return job in self._images
+
+    @property
+    def room_bytes(self) -> int:
+        """What may still be kept."""
+        return self._bytes_max - self.bytes
+
     def offer(self, job: int, name: str, image: bytes) -> None:
         """Keep the image and its name if there is room."""
         if self.bytes + len(image) <= self._bytes_max:

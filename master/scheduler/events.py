@@ -43,6 +43,13 @@ class JobRecovered:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsRecovered:
+    """Jobs that an earlier life left, in order, without attempts, deaths or deadlines."""
+
+    jobs: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerJoined:
     """A worker passed the handshake; it takes no work yet."""
 
@@ -166,6 +173,7 @@ Event = (
     TokensReserved
     | JobsAccepted
     | JobRecovered
+    | JobsRecovered
     | WorkerJoined
     | WorkerReady
     | WorkerUnready

@@ -8,6 +8,7 @@ from master.scheduler.events import (
     JobRecovered,
     JobsAccepted,
     JobsCancelled,
+    JobsRecovered,
     ShutdownAsked,
     TokensReserved,
 )
@@ -45,6 +46,11 @@ def job_recovered(board: Board, event: JobRecovered) -> None:
     if event.deadline is not None:
         board.jobs.deadlines.set(event.job, event.deadline)
     fail_poison(board, record)
+
+
+def jobs_recovered(board: Board, event: JobsRecovered) -> None:
+    """Jobs of an earlier life that have no history join the queue."""
+    board.counters["recovered"] += board.jobs.accept(event.jobs, None, board.now)
 
 
 def jobs_cancelled(board: Board, event: JobsCancelled) -> None:

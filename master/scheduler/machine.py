@@ -26,6 +26,7 @@ RULES: Final[Mapping[type[ev.Event], Rule]] = {
     ev.TokensReserved: intake.tokens_reserved,
     ev.JobsAccepted: intake.jobs_accepted,
     ev.JobRecovered: intake.job_recovered,
+    ev.JobsRecovered: intake.jobs_recovered,
     ev.JobsCancelled: intake.jobs_cancelled,
     ev.ShutdownAsked: intake.shutdown_asked,
     ev.WorkerJoined: membership.worker_joined,

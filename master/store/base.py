@@ -17,6 +17,7 @@ from typing import Protocol
 
 from master.states import JobState, Outcome
 from master.store.write import Write
+from wire.errors import EnvironmentFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,11 @@ class Unfinished:
     attempts: int
     blamed: tuple[str, ...]
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is known of it but that it waits."""
+        return self.deadline_at is None and not self.attempts and not self.blamed
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -189,6 +195,10 @@ class JobStore(Protocol):
     def image(self, job: int) -> tuple[JobRow, bytes]:
         """The upload of a job. KeyError if there is none, EnvironmentFault `image_corrupt` /
         `image_lost` if the disk did not keep it. Safe from any thread."""
+
+    def images(self, ids: Sequence[int]) -> dict[int, tuple[str, bytes] | EnvironmentFault]:
+        """Name and upload of many jobs, or why one can't be had, in few reads of the disk;
+        unknown ids are left out. Safe from any thread."""
 
     def jobs(self, ids: Sequence[int]) -> list[JobRow]:
         """Rows by number, in the order asked, unknown ones left out."""

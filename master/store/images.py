@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -28,6 +28,9 @@ from wire.errors import EnvironmentFault
 # Space is allocated ahead in these steps, so that a full disk is noticed before the write
 # and a sync has less metadata to write (measured: half the CPU per 3 MB group).
 ALLOCATE_BYTES: Final = 16 * 2**20
+# Images nearer to each other than this are read together, up to so many bytes.
+GAP_BYTES_MAX: Final = 64 * 2**10
+READ_BYTES_MAX: Final = 4 * 2**20
 IOVECS_MAX: Final = os.sysconf("SC_IOV_MAX")
 SUFFIX: Final = ".seg"
 
@@ -229,6 +232,41 @@ class Segments:
             image = os.pread(fd, place.size_bytes, place.offset_bytes)
         finally:
             os.close(fd)
+        return self._checked(place, image)
+
+    def read_many(
+        self, places: Sequence[Place]
+    ) -> list[bytes | FileNotFoundError | EnvironmentFault]:
+        """Images in the order asked, or what `read` would raise; neighbours in one read."""
+        answers: dict[int, bytes | FileNotFoundError | EnvironmentFault] = {}
+        for run in _runs(places):
+            answers.update(self._read_run(places, run))
+        return [answers[number] for number in range(len(places))]
+
+    def _read_run(
+        self, places: Sequence[Place], run: list[int]
+    ) -> Iterator[tuple[int, bytes | FileNotFoundError | EnvironmentFault]]:
+        first, last = places[run[0]], places[run[-1]]
+        begin, end = first.offset_bytes, last.offset_bytes + last.size_bytes
+        try:
+            fd = os.open(self.path(first.segment), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            yield from ((number, error) for number in run)
+            return
+        try:
+            data = os.pread(fd, end - begin, begin)
+        finally:
+            os.close(fd)
+        for number in run:
+            place = places[number]
+            start = place.offset_bytes - begin
+            try:
+                yield number, self._checked(place, data[start : start + place.size_bytes])
+            except EnvironmentFault as fault:
+                yield number, fault
+
+    def _checked(self, place: Place, image: bytes) -> bytes:
+        path = self.path(place.segment)
         if len(image) != place.size_bytes or crc32(image) != place.crc32:
             raise EnvironmentFault(
                 "image_corrupt",
@@ -237,6 +275,24 @@ class Segments:
                 "file from a backup, or submit the image again",
             )
         return image
+
+
+def _runs(places: Sequence[Place]) -> Iterator[list[int]]:
+    """Indexes of `places` that one read brings: one segment, small gaps, bounded bytes."""
+    order = sorted(range(len(places)), key=lambda at: (places[at].segment, places[at].offset_bytes))
+    run: list[int] = []
+    for at in order:
+        place = places[at]
+        if run:
+            first, last = places[run[0]], places[run[-1]]
+            gap = place.offset_bytes - last.offset_bytes - last.size_bytes
+            size = place.offset_bytes + place.size_bytes - first.offset_bytes
+            if place.segment != first.segment or gap > GAP_BYTES_MAX or size > READ_BYTES_MAX:
+                yield run
+                run = []
+        run.append(at)
+    if run:
+        yield run
 
 
 def _write_all(fd: int, images: Sequence[Image], offset: int) -> int:

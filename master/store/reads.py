@@ -65,6 +65,11 @@ class Reader:
         made = _job_row(row[:-3])
         return made, Place(row[-3], row[-2], made.size_bytes, row[-1])
 
+    def places(self, ids: Sequence[int]) -> dict[int, tuple[str, Place]]:
+        """Name and place of the images of these jobs, by number."""
+        with self._connection() as db:
+            return {row[0]: (row[1], Place(*row[2:])) for row in select_rows(db, "places", ids)}
+
     def jobs(self, ids: Sequence[int]) -> list[JobRow]:
         """Rows in the order asked."""
         with self._connection() as db:

@@ -24,6 +24,7 @@ from master.store.base import (
 )
 from master.store.checksum import crc32
 from master.store.config import StoreConfig
+from master.store.images import Place
 from master.store.lock import DirectoryLock
 from master.store.opening import open_files
 from master.store.ops import Add, Finish, Op, Record, Remove, Reserve, Seal
@@ -142,13 +143,30 @@ class SqliteStore:
         except (FileNotFoundError, EnvironmentFault) as error:
             if self._reader.image(job) is None:  # removed between the two reads
                 raise KeyError(job) from None
-            if isinstance(error, EnvironmentFault):
-                raise
-            raise EnvironmentFault(
-                "image_lost",
-                f"{self._segments.path(place.segment)} with the image of job {job} is gone; "
-                "restore it from a backup, or submit the image again",
-            ) from error
+            raise self._unreadable(job, place, error) from error
+
+    def _unreadable(
+        self, job: int, place: Place, error: FileNotFoundError | EnvironmentFault
+    ) -> EnvironmentFault:
+        if isinstance(error, EnvironmentFault):
+            return error
+        return EnvironmentFault(
+            "image_lost",
+            f"{self._segments.path(place.segment)} with the image of job {job} is gone; "
+            "restore it from a backup, or submit the image again",
+        )
+
+    def images(self, ids: Sequence[int]) -> dict[int, tuple[str, bytes] | EnvironmentFault]:
+        """Many jobs' uploads in few reads."""
+        found = self._reader.places(ids)
+        read = self._segments.read_many([place for _, place in found.values()])
+        answers: dict[int, tuple[str, bytes] | EnvironmentFault] = {}
+        for (job, (name, place)), image in zip(found.items(), read, strict=True):
+            if isinstance(image, bytes):
+                answers[job] = (name, image)
+            elif self._reader.image(job) is not None:  # else removed between the two reads
+                answers[job] = self._unreadable(job, place, image)
+        return answers
 
     def jobs(self, ids: Sequence[int]) -> list[JobRow]:
         """Rows by number."""

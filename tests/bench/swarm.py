@@ -6,12 +6,16 @@ tell it from a worker. A job takes `--service-ms`; with 0 it is answered at once
 Prints `READY` when all have joined and, on SIGTERM, one line of JSON: jobs done,
 CPU seconds of its own, and milliseconds between the end of a job and the arrival
 of the next one for the same worker (`idle_ms`: what dispatch costs a worker).
+SIGUSR1 forgets what was counted so far. With `--feed CORE` it also submits, as a
+web process, a job of `--image-bytes` for each one that ends (`--feed-first` of them
+at the start), so that the queue stays as long as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import resource
 import signal
@@ -19,6 +23,7 @@ import sys
 import time
 from array import array
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,8 +43,11 @@ from wire.messages import (
     Message,
     Model,
     Ready,
+    Refused,
     Result,
     Started,
+    Submit,
+    Upload,
 )
 
 TOP5 = [
@@ -58,6 +66,8 @@ class Figures:
     done: int = 0
     accepted: int = 0
     idle_ms: array[float] = field(default_factory=lambda: array("d"))
+    refused: int = 0
+    on_accepted: Callable[[], None] = lambda: None
 
     def clear(self) -> None:
         """Forget a warm-up."""
@@ -94,6 +104,7 @@ class NullWorker:
             self._fresh.append(LeaseRef(job=message.job, token=message.token))
         elif isinstance(message, Accepted):
             self._out.accepted += 1
+            self._out.on_accepted()
         elif isinstance(message, Model):
             self._model, self.ready = message.card.id, True
             self._connection.send(
@@ -147,6 +158,8 @@ async def swarm(options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     token = options.token_file.read_text().strip()
     service_s = options.service_ms / 1000
+    if options.feed:
+        await _begin_feeding(options, token, out)
     workers: list[NullWorker] = []
     intervals: list[float] = []
     for first in range(0, options.workers, JOINS_AT_ONCE):
@@ -193,9 +206,34 @@ def _report(out: Figures, cpu: _Cpu) -> dict[str, float]:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else -1.0
 
     return {
-        "done": out.done, "accepted": out.accepted, "elapsed_s": elapsed_s, "cpu_s": cpu_s,
-        "idle_p50_ms": at(0.5), "idle_p99_ms": at(0.99), "idle_max_ms": at(1.0),
-    }  # fmt: skip
+        "refused": out.refused,
+        "done": out.done,
+        "accepted": out.accepted,
+        "elapsed_s": elapsed_s,
+        "cpu_s": cpu_s,
+        "idle_p50_ms": at(0.5),
+        "idle_p99_ms": at(0.99),
+        "idle_max_ms": at(1.0),
+    }
+
+
+async def _begin_feeding(options: argparse.Namespace, token: str, out: Figures) -> None:
+    """A job for each that ends, over a connection like a web process's."""
+    image = Upload(name="a.jpg", media_type="image/jpeg", data=bytes(options.image_bytes))
+    hello = Hello(versions=[VERSION], role="web", name="feeder", incarnation="1")
+    numbers = itertools.count(1)
+
+    def answered(_: Connection, message: Message) -> None:
+        out.refused += isinstance(message, Refused)
+
+    web = await aio.connect(options.feed, token, hello, on_message=answered)
+
+    def one() -> None:
+        web.send(Submit(request=next(numbers), images=[image]))
+
+    for _ in range(options.feed_first):
+        one()
+    out.on_accepted = one
 
 
 async def _join(master: str, token: str, number: int, options: argparse.Namespace) -> Connection:
@@ -221,6 +259,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--service-ms", type=float, default=0.0)
+    parser.add_argument("--feed", metavar="CORE", help="where web processes connect")
+    parser.add_argument("--feed-first", type=int, default=0)
+    parser.add_argument("--image-bytes", type=int, default=1000)
     uvloop.run(swarm(parser.parse_args()))
     sys.exit(0)
 

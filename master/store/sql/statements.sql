@@ -165,6 +165,10 @@ ORDER BY job, token
 -- name: image
 SELECT {columns}, segment, offset_bytes, crc32 FROM jobs WHERE job = ?1
 
+-- name: places
+SELECT job, name, segment, offset_bytes, size_bytes, crc32 FROM jobs
+WHERE job IN (SELECT column1 FROM (VALUES {rows}))
+
 -- name: jobs
 SELECT {columns} FROM jobs WHERE job IN (SELECT column1 FROM (VALUES {rows}))
 
