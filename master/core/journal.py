@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -25,8 +24,7 @@ from wire.messages import Result
 log = logging.getLogger("lookout.core")
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """One durable outcome, for everybody who waits for it."""
 
     end: JobEnd

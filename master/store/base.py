@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from master.states import JobState, Outcome
 from master.store.write import Write
 from wire.errors import EnvironmentFault
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(msgspec.Struct, frozen=True):
     """One image to accept. `job` was given by the core, larger than all before."""
 
     job: int
@@ -30,8 +31,7 @@ class NewJob:
     image: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class NewPart:
+class NewPart(msgspec.Struct, frozen=True):
     """One part of a submission, accepted whole or not at all.
 
     `submitted_at` and `deadline_at` are wall-clock seconds since the epoch.
@@ -48,8 +48,7 @@ class NewPart:
     digest: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnd:
+class JobEnd(msgspec.Struct, frozen=True):
     """The one outcome of a job. `top5` and `timings` are JSON."""
 
     job: int
@@ -66,8 +65,7 @@ class JobEnd:
     error_message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(msgspec.Struct, frozen=True):
     """One row of the append-only audit of attempts; times are wall clock."""
 
     job: int

@@ -13,11 +13,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from master.store.checksum import crc32
 from master.store.direct import DIRECT_BYTES_MIN, DirectBuffer, Image, aligned, open_direct
@@ -35,8 +36,7 @@ IOVECS_MAX: Final = os.sysconf("SC_IOV_MAX")
 SUFFIX: Final = ".seg"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where an image lies; `crc32` tells whether it still is what was uploaded."""
 
     segment: int
@@ -45,8 +45,7 @@ class Place:
     crc32: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(msgspec.Struct, frozen=True):
     """The segment that is written to, and how far."""
 
     segment: int
