@@ -129,3 +129,54 @@ def test_many_workers_at_once(run: Run) -> None:
             assert len(server.connections) == 100
 
     run(main())
+
+
+def test_what_is_sent_in_one_turn_goes_out_in_one_write(run: Run, address: str) -> None:
+    """Measured: a write per message took a quarter of the core's time."""
+
+    async def main() -> None:
+        master = Master()
+        async with await master.serve(address) as server:
+            worker = await aio.connect(server.address, TOKEN, hello())
+            peer = await master.peers.get()
+            transport = peer._transport
+            assert transport is not None
+            writes: list[int] = []
+            write = transport.writelines
+
+            class Counting:
+                def __getattr__(self, name: str) -> object:
+                    return getattr(transport, name)
+
+                def writelines(self, frames: list[bytearray]) -> None:
+                    writes.append(len(frames))
+                    write(frames)
+
+            peer._transport = Counting()  # type: ignore[assignment]
+            for seq in range(5):
+                peer.send(m.HeartbeatAck(seq=seq))
+            assert peer.write_buffer_bytes > 0
+            assert writes == []
+            assert [await worker.receive() for _ in range(5)] == [
+                m.HeartbeatAck(seq=seq) for seq in range(5)
+            ]
+            assert writes == [5]
+            assert peer.write_buffer_bytes == 0
+            peer._transport = transport
+
+    run(main())
+
+
+def test_what_was_sent_before_the_end_arrives(run: Run, address: str) -> None:
+    async def main() -> None:
+        master = Master()
+        async with await master.serve(address) as server:
+            worker = await aio.connect(server.address, TOKEN, hello())
+            peer = await master.peers.get()
+            for seq in range(3):
+                peer.send(m.HeartbeatAck(seq=seq))
+            peer.close("that was all")
+            for seq in range(3):
+                assert await worker.receive() == m.HeartbeatAck(seq=seq)
+
+    run(main())
