@@ -34,6 +34,7 @@ PURE: Final[Sequence[str]] = (
     "wire/handshake.py",
     "wire/messages.py",
     "wire/session.py",
+    "wire/splice.py",
     "wire/streams.py",
     "master/detector.py",
     "master/scheduler/**/*.py",

@@ -23,6 +23,7 @@ from wire.limits import FrameClock, Limits
 from wire.messages import Hello, Message, ProtocolFault, Welcome
 from wire.options import apply_options
 from wire.session import Session
+from wire.splice import Piece
 
 log = logging.getLogger("lookout.wire")
 
@@ -90,7 +91,7 @@ class Connection(asyncio.BufferedProtocol):
         self._inbox: deque[Message] = deque()
         self._inbox_waiter: asyncio.Future[None] | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
-        self._outbox: list[bytearray] = []
+        self._outbox: list[Piece] = []
         self._outbox_bytes = 0
         self._write_paused = False
 
@@ -165,11 +166,11 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self._state is not ConnectionState.OPEN:
             return False
-        data = self._session.send(message)
+        data = self._session.send_pieces(message)
         if not self._outbox:
             self._loop.call_soon(self._write_outbox)
-        self._outbox.append(data)
-        self._outbox_bytes += len(data)
+        self._outbox += data
+        self._outbox_bytes += sum(map(len, data))
         if self._outbox_bytes >= OUTBOX_BYTES_MAX:
             self._write_outbox()
         return self._state is ConnectionState.OPEN

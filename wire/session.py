@@ -25,6 +25,7 @@ from wire.framing import (
 )
 from wire.handshake import ClientHandshake, HandshakeState, ServerHandshake
 from wire.messages import Hello, Message, ProtocolFault, Welcome
+from wire.splice import Piece, pieces
 
 WORKER_FRAME_BYTES_MAX = 2**20
 """What a master takes from a worker in one frame: its largest message is a list of leases."""
@@ -133,18 +134,33 @@ class Session:
             LocalFault: the handshake is not done, this end may not say that,
                 or the peer does not take a frame so large.
         """
-        name = type(message).__name__
+        self._check_said(message)
+        buffer = frame(message)
+        self._check_taken(message, len(buffer))
+        return buffer
+
+    def send_pieces(self, message: Message) -> list[Piece]:
+        """As `send`, in pieces to be written one after another: large images aren't copied."""
+        self._check_said(message)
+        spliced = pieces(message)
+        if spliced is None:
+            spliced = [frame(message)]
+        self._check_taken(message, sum(map(len, spliced)))
+        return spliced
+
+    def _check_said(self, message: Message) -> None:
         if self._says is None:
+            name = type(message).__name__
             raise LocalFault(f"{name} can't be sent before the handshake is done")
         if type(message) not in self._says.types:
-            raise LocalFault(f"{self._says.speaker} may not send {name}")
-        buffer = frame(message)
-        if len(buffer) - HEADER_BYTES > self._send_bytes_max:
+            raise LocalFault(f"{self._says.speaker} may not send {type(message).__name__}")
+
+    def _check_taken(self, message: Message, frame_bytes: int) -> None:
+        if frame_bytes - HEADER_BYTES > self._send_bytes_max:
             raise LocalFault(
-                f"{name} has {len(buffer) - HEADER_BYTES} bytes; "
+                f"{type(message).__name__} has {frame_bytes - HEADER_BYTES} bytes; "
                 f"the peer takes {self._send_bytes_max}"
             )
-        return buffer
 
     def farewell(self, fault: PeerFault) -> bytearray:
         """The frame that tells the peer what it did wrong."""
