@@ -39,7 +39,8 @@ class Session:
     def __init__(self) -> None:
         self.sent: list[Message] = []
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, grant: Grant | None = None) -> None:
+        assert (grant is not None) == isinstance(message, Assign)
         self.sent.append(message)
 
 
