@@ -19,6 +19,8 @@ from netem.tc.plan import Step
 TTL_DEFAULT_S: Final = 3600
 TTL_MIN_S: Final = 5
 TTL_MAX_S: Final = 7 * 24 * 3600
+CHANGE_TTL_S: Final = 120
+"""For a change itself: more than all of its commands may take."""
 
 T = TypeVar("T")
 
@@ -97,10 +99,13 @@ class Fleet:
         await session.drive(procedure.guard(session.host.interface, connection))
 
     async def _apply_one(self, session: Session, duplex: Duplex, ttl_s: int) -> LinkReading:
-        await session.arm(ttl_s)
+        # The time begins when the link holds; until then nobody may take half of it away.
+        await session.arm(max(ttl_s, CHANGE_TTL_S))
         reading: LinkReading = await session.drive(procedure.apply(session.host.interface, duplex))
         if duplex == Duplex():
             await session.disarm()
+        else:
+            await session.arm(ttl_s)
         return reading
 
     async def _clear_one(self, session: Session) -> bool:

@@ -23,9 +23,8 @@ from netem.tc.command import Command, Done, Procedure
 CONNECT_TIMEOUT_S: Final = 15.0
 COMMAND_TIMEOUT_S: Final = 30.0
 KEEPALIVE_S: Final = 5
-# A user's PATH may lack what only root uses, and we read messages in English.
-_SETTINGS: Final = ("env", "LC_ALL=C")
-_PATH: Final = "PATH=$PATH:/usr/sbin:/sbin"
+# A PATH may lack what only root uses (sudo has its own), and we read messages in English.
+_SETTINGS: Final = "PATH=$PATH:/usr/sbin:/sbin LC_ALL=C"
 
 T = TypeVar("T")
 
@@ -58,8 +57,9 @@ class Session:
 
     async def run(self, command: Command, *, text: str = "") -> Done:
         """Run one command there, with `text` on its standard input."""
-        sudo = ("sudo", "-n") if self.host.sudo else ()
-        line = f"{_PATH} {shlex.join((*sudo, *_SETTINGS, *command.argv))}"
+        line = f"{_SETTINGS} {shlex.join(command.argv)}"
+        if self.host.sudo:
+            line = f"sudo -n env LC_ALL=C {shlex.join(command.argv)}"
         return await self._shell(line, text)
 
     async def ssh_connection(self) -> str:
@@ -88,9 +88,11 @@ class Session:
         return done.stdout
 
     async def _shell(self, line: str, text: str) -> Done:
+        # Without input the command must find its end at once, and not wait for more.
+        given: dict[str, Any] = {"input": text} if text else {"stdin": asyncssh.DEVNULL}
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                done = await self._connection.run(line, input=text, check=False)
+                done = await self._connection.run(line, check=False, **given)
         except TimeoutError:
             return Done(124, stderr=f"no end within {COMMAND_TIMEOUT_S} s")
         except (OSError, asyncssh.Error) as error:

@@ -76,7 +76,8 @@ def test_a_fleet_is_set_shown_refreshed_and_cleared(pair: Pair, keys: Keys, tmp_
 
     async def work(fleet: Fleet, hosts: object) -> None:
         planned = await fleet.plan(ASKED)
-        assert pair.snapshot() == before
+        # pyroute2 has an event loop of its own.
+        assert await asyncio.to_thread(pair.snapshot) == before
         assert planned["near"][-1].argv[:3] == ("tc", "filter", "add")
         readings = await fleet.apply(ASKED, ttl_s=300)
         assert {name: r.duplex for name, r in readings.items()} == {
@@ -100,9 +101,8 @@ def test_a_fleet_is_set_shown_refreshed_and_cleared(pair: Pair, keys: Keys, tmp_
     assert list(Path("/run").glob("netem-watch*")) == []
 
 
-@pytest.mark.parametrize("was", ["0", "loss=3%"])
 def test_one_host_that_fails_puts_back_all(
-    pair: Pair, keys: Keys, tmp_path: Path, was: str, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The far host says, after the change, that its loss is another one than was asked."""
     script = tmp_path / "bin"
@@ -116,16 +116,17 @@ def test_one_host_that_fails_puts_back_all(
     (script / "tc").chmod(0o755)
 
     async def work(fleet: Fleet, hosts: object) -> None:
-        await fleet.apply(Duplex.both(parse(was)), ttl_s=300)
-        before, watched = (here(), there()), len(watchers())
+        # The near host has a link already, the far one has none.
+        before = TcBackend().apply(Pair.link, Duplex(egress=parse("loss=3%")))
         monkeypatch.setenv("PATH", f"{script}:/usr/sbin:/usr/bin:/sbin:/bin")
         with pytest.raises(FleetFailed, match="far0 egress: requested loss=10%") as caught:
             await fleet.apply(ASKED, ttl_s=300)
         assert isinstance(caught.value.failures["far"], Mismatch)
         assert caught.value.left == ()
-        for now, then in zip((here(), there()), before, strict=True):
-            assert (now and now.duplex) == (then and then.duplex)
-        assert len(watchers()) == watched
+        now = here()
+        assert now is not None
+        assert now.duplex == before.duplex
+        assert there() is None
         await fleet.clear()
 
     on_both(keys, tmp_path, work)
