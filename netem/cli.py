@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,6 +14,7 @@ from netem import doctor
 from netem.display import findings_json, findings_table, readings_json, readings_table
 from netem.errors import BadSpec, MissingFeature, NetemError
 from netem.flags import add_spec, duplex_of
+from netem.ssh_session import ssh_connection
 from netem.tc.backend import TcBackend
 from netem.tc.command import Command
 from netem.tc.runner import LocalRunner, drive
@@ -103,7 +103,7 @@ def _set(args: argparse.Namespace) -> int:
         raise BadSpec("no link is described: write it like loss=10% delay=50ms, or 0 for perfect")
     backend = TcBackend()
     if not args.force:
-        backend.guard(args.interface, os.environ.get("SSH_CONNECTION"))
+        backend.guard(args.interface, ssh_connection())
     if args.dry_run:
         return _print_commands(backend.plan(args.interface, duplex))
     reading = backend.apply(args.interface, duplex)
