@@ -16,13 +16,13 @@ def run_inside(*files: str) -> None:
     paths = [f"tests/netem_root/guest/{file}" for file in files]
     options = [
         "-q",
-        "-x",
+        "-s",
         "--color=no",
+        "--durations=5",
         "-p",
         "no:cacheprovider",
         "-p",
         "no:xdist",
-        "--durations=5",
     ]
     done = uml.run_python(["-m", "pytest", *options, *paths], timeout_s=TIMEOUT_S)
     print(done.output)
@@ -31,10 +31,10 @@ def run_inside(*files: str) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
-def test_the_backend_tc() -> None:
-    run_inside("test_tc.py")
+def test_the_backend_tc_a_cluster_on_it_and_hosts_over_ssh() -> None:
+    run_inside("test_tc.py", "test_cluster_on_netem.py", "test_remote.py")
 
 
 @pytest.mark.timeout(TIMEOUT_S + uml.BOOT_TIMEOUT_S)
-def test_labs_by_both_backends() -> None:
-    run_inside("test_lab.py")
+def test_labs_and_the_contract_by_both_backends() -> None:
+    run_inside("test_lab.py", "test_contract.py")
