@@ -117,7 +117,7 @@ class StarCluster(Cluster):
             flags = ("--name", name, "--token-file", str(self.token_file), *self._worker_args)
             self.join(address, *flags, name=name)
 
-    def _spawn(
+    def spawn(
         self, name: str, args: Sequence[str], env: Mapping[str, str] | None = None
     ) -> Process:
         host = "master" if name == "core" else name

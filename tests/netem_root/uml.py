@@ -1,6 +1,6 @@
 """A kernel with `sch_netem` where this machine's has none: one command inside User-Mode Linux.
 
-    python -m tests.netem_root.uml [--timeout SECONDS] COMMAND…
+    python -m tests.netem_root.uml [--timeout SECONDS] [--memory MB] COMMAND…
 
 Debian's package `user-mode-linux` is a Linux kernel that runs as a process. `run` boots it in
 about three seconds on this machine's own files, loads the modules that netem is about, runs
@@ -254,6 +254,9 @@ def main() -> int:
     """Run the command of the command line inside, with its output here."""
     parser = argparse.ArgumentParser(prog="python -m tests.netem_root.uml", description=__doc__)
     parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
+    parser.add_argument(
+        "--memory", type=int, default=MEMORY_MB, metavar="MB", help="half of it is the guest's disk"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     if (reason := why_not()) is not None:
@@ -263,7 +266,14 @@ def main() -> int:
         sys.stdout.write(chunk)
         sys.stdout.flush()
 
-    return run(args.command, timeout_s=args.timeout, cwd=Path.cwd(), on_output=show).returncode
+    done = run(
+        args.command,
+        timeout_s=args.timeout,
+        cwd=Path.cwd(),
+        memory_mb=args.memory,
+        on_output=show,
+    )
+    return done.returncode
 
 
 if __name__ == "__main__":
