@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-AGREEMENT_MIN = 0.99
-"""Least share of images whose best class stays the same."""
-TIE = 0.02
+AGREEMENT_MIN = 0.995
+"""Least share of images whose best class stays the same, for what is taken unasked."""
+AGREEMENT_MIN_INT8 = 0.99
+"""The same for int8, which is only taken where it is asked for by name."""
+TIE = 0.01
 """Two classes whose probabilities differ by less are a tie: rounding may decide it."""
 
 
@@ -19,8 +21,8 @@ def same_best(exact: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 def agreement(exact: NDArray[np.float32], found: NDArray[np.float32]) -> float:
     """As `same_best`, but a class that ties with the best in `exact` counts as the same.
 
-    Measured: torch's bfloat16 differs from float32 in 2 of 100 photographs, and both
-    are ties.
+    Measured: OpenVINO and torch in bfloat16 each differ from float32 in the same 1 of 100
+    photographs, whose two best classes are 0.15 % apart.
     """
     shares = _softmax(exact)
     rows = np.arange(len(shares))

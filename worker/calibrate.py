@@ -26,7 +26,7 @@ from wire.errors import EnvironmentFault
 from worker import child, machine
 from worker.agreement import AGREEMENT_MIN, agreement
 from worker.choice import Choice, Trial, Wish
-from worker.engine import TORCH, Engine, EngineConfig, make_engine
+from worker.engine import ENGINE_MISSING, TORCH, Engine, EngineConfig, make_engine
 from worker.scenes import dead_leaves
 
 TIMEOUT_S = 600.0
@@ -58,10 +58,23 @@ def choose(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
     exact.close()
     began_s = time.monotonic()
     trials: list[Trial] = []
+    missing: dict[str, EnvironmentFault] = {}
     for name, precision in wish.kinds:
         if trials and time.monotonic() - began_s > BUDGET_S:
             break
-        trials += _try(name, replace(base, precision=precision), card, weights, scenes, expected)
+        if name in missing:
+            continue
+        try:
+            trials += _try(
+                name, replace(base, precision=precision), card, weights, scenes, expected
+            )
+        except EnvironmentFault as fault:
+            if fault.code != ENGINE_MISSING:
+                raise
+            # `auto` means what is there: an engine that isn't installed is no candidate.
+            missing[name] = fault
+    if not trials:
+        raise next(iter(missing.values()))
     best = best_of(trials)
     if wish.threads > 1:
         lanes = replace(

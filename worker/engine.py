@@ -23,6 +23,8 @@ AUTO = "auto"
 TORCH = "torch"
 OPENVINO = "openvino"
 ENGINES = (TORCH, OPENVINO)
+ENGINE_MISSING = "engine_missing"
+"""Code of the fault where an engine isn't installed."""
 
 
 class Precision(enum.StrEnum):
@@ -116,7 +118,7 @@ def make_engine(name: str, config: EngineConfig) -> Engine:
         return _make(name, config)
     except ImportError as error:
         raise EnvironmentFault(
-            "engine_missing",
+            ENGINE_MISSING,
             f"engine {name} can't be imported here ({error}): install lookout[worker]",
         ) from error
 

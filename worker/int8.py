@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wire.card import Card
 from wire.errors import EnvironmentFault
-from worker.agreement import AGREEMENT_MIN, same_best
+from worker.agreement import AGREEMENT_MIN_INT8, same_best
 from worker.decode import DecodeLimits, Decoder, ImageFault
 from worker.openvino_import import import_openvino
 from worker.preprocess import Preprocessor
@@ -52,11 +52,11 @@ def quantise(model: Any, card: Card, samples: Path) -> Any:
         fast_bias_correction=True,
     )
     same = same_best(exact[1::2], _logits(openvino, quantised, held_back))
-    if same < AGREEMENT_MIN:
+    if same < AGREEMENT_MIN_INT8:
         raise EnvironmentFault(
             "int8_disagrees",
             f"in int8 only {same:.1%} of {len(held_back)} images keep their best class; at least"
-            f" {AGREEMENT_MIN:.0%} must: give more images like those to be classified, or use"
+            f" {AGREEMENT_MIN_INT8:.0%} must: give more images like those to be classified, or use"
             " --precision bf16",
         )
     return quantised

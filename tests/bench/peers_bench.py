@@ -6,7 +6,8 @@ Every row classifies the same JPEGs of about 108 kB with the same GoogLeNet (224
 random weights), two processes × one thread, a closed loop of 32 requests, the load
 generator on the same cores. `bare` is the limit without a network, in Lookout's
 own best arrangement; the peers decode and resize as their users would. Servers are
-started for each measurement and ended after it, so that none idles beside another.
+started for each measurement and ended after it, so that none idles beside another; a
+keeper ends them even if this command is killed.
 
 Peers are installed into an environment of their own (`build/peers`), which sees the
 packages of this one, so that engine and torch are the same files.
@@ -34,6 +35,7 @@ import msgspec
 from PIL import Image
 
 from tests.bench.http_paced import LoadResult, post_request, run_load_for, run_paced
+from tests.bench.keeper import is_kept, run_kept
 from tests.bench.peers.naive import GRAPH, WEIGHTS
 from tests.fakes.cluster import Cluster
 from tests.fakes.weights import lively_weights
@@ -350,6 +352,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=[], help="words of the rows wanted")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "peers.json")
     options = parser.parse_args(arguments)
+    if not is_kept():
+        given = sys.argv[1:] if arguments is None else arguments
+        raise SystemExit(run_kept([sys.executable, "-m", "tests.bench.peers_bench", *given]))
     names = [BARE, LOOKOUT, *SERVERS]
     names = [n for n in names if not options.only or any(word in n for word in options.only)]
     if set(names) & set(SERVERS):

@@ -128,7 +128,7 @@ def test_best_class_of_real_photographs_is_that_of_fp32(
     parts = [engine.infer(images[n : n + BATCH_MAX]) for n in range(0, len(images), BATCH_MAX)]
     found = np.concatenate(parts)
     assert agreement(expected, found) >= AGREEMENT_MIN
-    assert same_best(expected, found) >= (1.0 if kind[1] is Precision.FP32 else 0.98)
+    assert same_best(expected, found) >= (1.0 if kind[1] is Precision.FP32 else 0.99)
 
 
 @pytest.mark.parametrize("kind", KINDS)
