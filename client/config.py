@@ -38,6 +38,9 @@ class Limits:
 
     backoff_base_s: float = 0.25
     backoff_cap_s: float = 10.0
+    # The same where nobody answered, or the master said that it is just starting: a try costs
+    # it nothing then, and who waits longer adds to the outage.
+    away_cap_s: float = 1.0
     # Without any answer but "away" for this long, a call ends.
     patience_s: float = 120.0
     # The same, as long as the server was never heard: a wrong address shows early.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from client.config import Clock, Limits
 from client.errors import ClientError, FailedImage, Refused, TimedOut, Unreachable
 from client.job import Job, Submitted, read
-from client.retry import Backoff, Verdict, judge
+from client.retry import AWAY_CODES, Backoff, Verdict, judge
 from client.sources import Upload
 from client.transport import Answer, Lost, Request, Transport
 
@@ -83,11 +83,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class _Setback:
-    """A try that brought no job."""
+    """A try that brought no job. `away`: nobody was there to be spared."""
 
     verdict: Verdict
     error: ClientError
     retry_after_s: float = 0.0
+    away: bool = False
 
 
 class Journey:
@@ -142,7 +143,8 @@ class Journey:
             few += came.verdict is Verdict.FEW
             if came.verdict in (Verdict.IMAGE, Verdict.SERVER) or few >= limits.tries_few:
                 raise came.error
-            delay_s = backoff.next_delay_s(self._call.clock.rng, came.retry_after_s)
+            cap_s = limits.away_cap_s if came.away else math.inf
+            delay_s = backoff.next_delay_s(self._call.clock.rng, came.retry_after_s, cap_s)
             await self._pause(came, delay_s, began_at)
 
     async def _try(
@@ -160,7 +162,7 @@ class Journey:
         except Lost as lost:
             hint = "is the master running, and is this its address (--server)?"
             text = f"no answer from {self._call.server}: {lost}; {hint}"
-            return _Setback(Verdict.AGAIN, Unreachable("unreachable", text))
+            return _Setback(Verdict.AGAIN, Unreachable("unreachable", text), away=True)
         taken = job(answer) if 200 <= answer.status < 300 else None
         came = taken or self._setback(answer, request)
         self._call.heard(Verdict.TAKE if isinstance(came, Job) else came.verdict)
@@ -181,7 +183,8 @@ class Journey:
             error: ClientError = FailedImage(code, f"{self._label}: {said}")
         else:
             error = _refused(self._call.server, answer, said)
-        return _Setback(verdict, error, answer.retry_after_s)
+        away = problem.code in AWAY_CODES
+        return _Setback(verdict, error, answer.retry_after_s, away)
 
     async def _pause(self, came: _Setback, delay_s: float, began_at: float) -> None:
         """Wait before the next try, unless that would outlast the deadline or the patience."""

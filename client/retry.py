@@ -6,6 +6,7 @@ server answers a repeated key with the jobs of the first request.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from enum import Enum
@@ -45,6 +46,8 @@ _BY_CODE = {
     "url_unreachable": Verdict.FEW,
     "url_timeout": Verdict.FEW,
 }
+# Of these a master is back within seconds, and it isn't busy: nothing is won by sparing it.
+AWAY_CODES = frozenset({"core_unavailable", "starting"})
 
 
 def judge(status: int, code: str) -> Verdict:
@@ -68,12 +71,15 @@ class Backoff:
     cap_s: float
     failures: int = 0
 
-    def next_delay_s(self, rng: random.Random, retry_after_s: float = 0.0) -> float:
+    def next_delay_s(
+        self, rng: random.Random, retry_after_s: float = 0.0, cap_s: float = math.inf
+    ) -> float:
         """Count a failure; the wait before the next try, never less than the server asked for.
 
         The jitter comes on top of `Retry-After`, so that those who were told the same second
-        don't come back together.
+        don't come back together. `cap_s` bounds this one wait further.
         """
-        bound_s = min(self.cap_s, self.base_s * 2 ** min(self.failures, _DOUBLINGS_MAX))
+        doubled_s = self.base_s * 2 ** min(self.failures, _DOUBLINGS_MAX)
+        bound_s = min(self.cap_s, cap_s, doubled_s)
         self.failures += 1
         return retry_after_s + rng.uniform(0.0, bound_s)

@@ -44,7 +44,8 @@ READS = (
     messages.GetMetrics,
 )
 BACKOFF_BASE_S = 0.1
-BACKOFF_MAX_S = 3.0
+# Its core is on the same machine or in the next room, and every request waits for it.
+BACKOFF_MAX_S = 0.5
 # Uploads beyond this wait for the core to read before they are written to its connection.
 UNSENT_BYTES_MAX = 16 * 2**20
 # What a thread waits longer than the loop, which is to give the reason.

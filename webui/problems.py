@@ -62,8 +62,8 @@ CODES: dict[str, tuple[int, str]] = {
 }
 
 RETRY_AFTER_S = {
-    "core_unavailable": 2.0,
-    "starting": 2.0,
+    "core_unavailable": 1.0,
+    "starting": 1.0,
     "busy": 1.0,
     "queue_full": 1.0,
     "storage_busy": 1.0,

@@ -11,6 +11,7 @@ sockets, threads and models to `worker.service`.
 from __future__ import annotations
 
 import enum
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class AgentConfig:
     executing_max: int
     backoff_base_s: float = 0.2
     backoff_cap_s: float = 10.0
+    # The same where nobody listens: a master that starts again is back within seconds.
+    away_cap_s: float = 2.0
     stable_s: float = 5.0
     drain_timeout_s: float = 30.0
     restart_timeout_s: float = 5.0
@@ -141,7 +144,8 @@ class Agent:
     def _join_failed(self, event: e.JoinFailed, now: float) -> list[e.Effect]:
         if event.hopeless and self._welcomed_s is None:
             return self._exit(2, event.reason)
-        return [e.Connect(self._backoff.next_delay_s(self._rng))]
+        cap_s = self._config.away_cap_s if event.code == "unreachable" else math.inf
+        return [e.Connect(self._backoff.next_delay_s(self._rng, cap_s))]
 
     def _lost(self, event: e.ConnectionLost, now: float) -> list[e.Effect]:
         self._ready = False

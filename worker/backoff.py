@@ -7,6 +7,7 @@ Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -21,9 +22,9 @@ class Backoff:
     cap_s: float
     failures: int = 0
 
-    def next_delay_s(self, rng: random.Random) -> float:
-        """Draw the wait before the next try and count one failure."""
-        bound_s = min(self.cap_s, self.base_s * 2 ** min(self.failures, _DOUBLINGS_MAX))
+    def next_delay_s(self, rng: random.Random, cap_s: float = math.inf) -> float:
+        """Draw the wait before the next try, at most `cap_s`, and count one failure."""
+        bound_s = min(self.cap_s, cap_s, self.base_s * 2 ** min(self.failures, _DOUBLINGS_MAX))
         self.failures += 1
         return rng.uniform(0.0, bound_s)
 

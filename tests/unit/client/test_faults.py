@@ -116,6 +116,27 @@ def test_retry_after_is_waited_for(server: Server, watch: Watch) -> None:
     assert 4.0 <= watch.slept[0] <= 4.25
 
 
+@pytest.mark.parametrize(
+    ("fault", "asked_s", "longest_s"),
+    [
+        # Nobody there, or just starting: back within a second of its return.
+        (acts.drop, 0.0, 1.0),
+        (acts.problem(503, "core_unavailable", Retry_After="1"), 1.0, 2.0),
+        (acts.problem(503, "starting", Retry_After="1"), 1.0, 2.0),
+        # There, and busy: it is given more and more time.
+        (acts.problem(503, "busy", Retry_After="1"), 1.0, 11.0),
+        (acts.problem(429, "queue_full", Retry_After="1"), 1.0, 11.0),
+    ],
+)
+def test_a_master_that_is_away_is_met_soon_and_a_busy_one_is_spared(
+    server: Server, watch: Watch, fault: Act, asked_s: float, longest_s: float
+) -> None:
+    assert classify_one(server, watch, *[fault] * 20).ok
+    later = watch.slept[8:]
+    assert asked_s <= min(later) and max(later) <= longest_s
+    assert max(later) > asked_s + 0.7 * (longest_s - asked_s)
+
+
 def test_silence_is_a_lost_answer(server: Server, watch: Watch) -> None:
     limits = Limits(silent_s=0.1, wait_s=0.0)
     until = threading.Event()

@@ -53,6 +53,14 @@ def test_a_server_that_names_a_time_never_sees_us_earlier() -> None:
     assert len(set(drawn)) == 100, "those who were told the same second must not come together"
 
 
+def test_a_bound_of_its_own_holds_for_one_wait_and_counts_it_as_a_failure() -> None:
+    drawn = [Backoff(0.25, 10.0, 9).next_delay_s(random.Random(n), 0.0, 1.0) for n in range(400)]
+    assert 0 <= min(drawn) < 0.02 and 0.98 < max(drawn) <= 1.0
+    backoff = Backoff(0.25, 10.0, 9)
+    backoff.next_delay_s(random.Random(1), 0.0, 1.0)
+    assert backoff.failures == 10
+
+
 def test_failures_without_end_do_not_overflow() -> None:
     assert Backoff(0.25, 10.0, 10**9).next_delay_s(random.Random(1)) <= 10.0
 
