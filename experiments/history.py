@@ -51,7 +51,8 @@ class Row:
 class Grant:
     """One lease of the audit: who got which job under which token, and how it ended.
 
-    `granted_s` is the core's clock; a lease of a core that died has no record.
+    `granted_s` is the core's clock. A lease of a core that died has a record only if a later
+    core took its result: `granted_before`, and `granted_s` is when that was.
     """
 
     job: str
@@ -60,6 +61,7 @@ class Grant:
     outcome: str
     granted_s: float
     ended_s: float
+    granted_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)

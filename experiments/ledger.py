@@ -25,9 +25,11 @@ SELECT jobs.job, state, name, size_bytes, crc32, top5, timings, token, worker, a
        submitted_at, started_at, finished_at, error_code, key
 FROM jobs LEFT JOIN keys USING (submission) ORDER BY jobs.job
 """
+# What the core writes beside a result that a lease of its dead predecessor brought.
+GRANTED_BEFORE = "granted_before"
 _GRANTS = """
-SELECT job, token, worker, outcome, granted_at, started_at, ended_at, blamed FROM attempts
-ORDER BY granted_at, token
+SELECT job, token, worker, outcome, granted_at, started_at, ended_at, blamed, error_code
+FROM attempts ORDER BY granted_at, token
 """
 
 
@@ -109,5 +111,6 @@ def _audits(db: sqlite3.Connection) -> Iterator[Audit]:
             found["outcome"],
             found["granted_at"],
             found["ended_at"],
+            granted_before=found["error_code"] == GRANTED_BEFORE,
         )
         yield Audit(grant, found["started_at"], bool(found["blamed"]))

@@ -14,6 +14,7 @@ from master.detector import Detector
 from master.scheduler.config import SchedulerConfig
 from master.scheduler.deadlines import Deadlines
 from master.scheduler.effects import Effect
+from master.scheduler.hazard import Hazard
 from master.scheduler.hedging import Stragglers
 from master.scheduler.jobs import JobTable
 from master.scheduler.leases import Lease
@@ -56,6 +57,7 @@ class Board:
         # Blamed deaths by worker name, and what each gone incarnation was blamed for.
         self.deaths: OrderedDict[str, int] = OrderedDict()
         self.gone: OrderedDict[tuple[str, str], tuple[int, ...]] = OrderedDict()
+        self.hazard = Hazard(config.executions_remembered_max)
         self._effects: list[Effect] = []
 
     def say(self, effect: Effect) -> None:

@@ -22,7 +22,12 @@ class SchedulerConfig:
     progress_timeout_s: float = 60.0
     # Retries.
     attempts_max: int = 5
+    # A job is poison after `poison_deaths`, or more where workers die under others too: as
+    # many as fewer than `poison_chance` of innocent jobs would meet.
     poison_deaths: int = 3
+    poison_deaths_max: int = 64
+    poison_chance: float = 1e-6
+    executions_remembered_max: int = 512
     backoff_base_s: float = 0.5
     backoff_cap_s: float = 30.0
     # Workers.
@@ -67,6 +72,11 @@ class SchedulerConfig:
             raise LocalFault(
                 f"lease_ttl_s is {self.lease_ttl_s}; give at least three heartbeat intervals "
                 f"({3 * self.heartbeat_interval_s} s)"
+            )
+        if self.poison_deaths_max < self.poison_deaths:
+            raise LocalFault(
+                f"poison_deaths_max {self.poison_deaths_max} is below "
+                f"poison_deaths {self.poison_deaths}"
             )
         if self.tail_factor < 1 or self.hedge_factor < 1:
             raise LocalFault("tail_factor and hedge_factor must be at least 1")

@@ -82,7 +82,8 @@ def withdraw(
 
 def requeue_or_fail(board: Board, record: JobRecord, last_error: str, *, wait: bool) -> None:
     """The attempt was counted: fail the job if it was the last one, else let it go again."""
-    if record.attempts >= board.config.attempts_max:
+    # Deaths have a limit of their own (`fail_poison`): where many workers die, more of them.
+    if record.attempts - len(record.blamed) >= board.config.attempts_max:
         message = f"{record.attempts} attempts failed; the last one: {last_error}"
         finish(board, record.job, JobState.FAILED, code="attempts_exhausted", message=message)
     elif not wait:

@@ -39,13 +39,18 @@ def job_recovered(board: Board, event: JobRecovered) -> None:
         board.now,
         attempts=event.attempts,
         blamed=names,
+        died_with=len(names),
         suspected=bool(names),
         avoid=tuple(dict.fromkeys(names)),
     )
     board.jobs.recover(record)
+    # What an earlier life saw of deaths is all that this one knows of them yet.
+    board.hazard.began(event.attempts)
+    board.hazard.died(len(names))
     if event.deadline is not None:
         board.jobs.deadlines.set(event.job, event.deadline)
-    fail_poison(board, record)
+    if len(names) >= board.config.poison_deaths_max:
+        fail_poison(board, record)
 
 
 def jobs_recovered(board: Board, event: JobsRecovered) -> None:

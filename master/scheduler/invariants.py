@@ -41,7 +41,7 @@ def _check_record(board: Board, record: JobRecord) -> None:
     backing_off = record.state is JobState.BACKOFF
     _demand(backing_off == (jobs.backoffs.get(job) is not None), f"job {job} has no backoff")
     _demand(job not in jobs.fresh, f"job {job} is fresh and has a record")
-    _demand(len(record.blamed) < board.config.poison_deaths, f"job {job} is poison")
+    _demand(len(record.blamed) < board.config.poison_deaths_max, f"job {job} is poison")
 
 
 def _check_worker(board: Board, worker: Worker) -> None:

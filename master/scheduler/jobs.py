@@ -23,7 +23,8 @@ class JobRecord:
     """What is remembered of a job that was granted at least once.
 
     `attempts` counts attempts that began and failed. `blamed` names the workers
-    that died while they executed it; `suspected` says that one died, fell
+    that died while they executed it, `died_with` the executions that these deaths ended,
+    its own among them; `suspected` says that one died, fell
     silent or stood still with it, so that it goes alone from then on. `avoid`
     names workers that failed with it. `tokens` are the last ones granted for
     it, with the name of the worker that each went to.
@@ -34,6 +35,7 @@ class JobRecord:
     state: JobState = JobState.QUEUED
     attempts: int = 0
     blamed: tuple[str, ...] = ()
+    died_with: int = 0
     suspected: bool = False
     avoid: tuple[str, ...] = ()
     leases: list[Lease] = field(default_factory=list)

@@ -25,6 +25,7 @@ from master.scheduler.events import (
     WorkerReady,
     WorkerUnready,
 )
+from master.scheduler.hazard import deaths_allowed
 from master.scheduler.jobs import JobRecord
 from master.scheduler.leases import Lease
 from master.scheduler.workers import Worker
@@ -105,8 +106,9 @@ def worker_gone(board: Board, event: WorkerGone) -> None:
     if blamed:
         _remember(board.deaths, worker.name, board.deaths.get(worker.name, 0) + 1, board)
         _remember(board.gone, (worker.name, worker.incarnation), tuple(blamed), board)
+        board.hazard.died(len(blamed))
     for lease in tuple(worker.leases.values()):
-        _lose(board, worker, lease, event)
+        _lose(board, worker, lease, event, len(blamed))
     board.ranking.forget(worker)
     board.timers.forget(worker.key)
     del board.workers[worker.key]
@@ -119,22 +121,23 @@ def _remember(table: OrderedDict[K, V], key: K, value: V, board: Board) -> None:
         table.popitem(last=False)
 
 
-def _lose(board: Board, worker: Worker, lease: Lease, event: WorkerGone) -> None:
+def _lose(board: Board, worker: Worker, lease: Lease, event: WorkerGone, died: int) -> None:
     why = f"{worker.name} is gone: {event.reason}"
     if event.clean:
         requeue(board, end_lease(board, lease, Outcome.RELEASED, error_message=why), why)
     elif lease.started is None:
         requeue(board, end_lease(board, lease, Outcome.LOST, error_message=why), why)
     else:
-        _blame(board, worker, lease, why)
+        _blame(board, worker, lease, why, died)
 
 
-def _blame(board: Board, worker: Worker, lease: Lease, why: str) -> None:
+def _blame(board: Board, worker: Worker, lease: Lease, why: str, died: int) -> None:
     record = end_lease(
         board, lease, Outcome.LOST, blamed=True, error_code="worker_died", error_message=why
     )
     record.attempts += 1
     record.blamed = (*record.blamed, worker.name)
+    record.died_with += died
     record.suspected = True
     record.avoid_worker(worker.name)
     board.counters["blamed"] += 1
@@ -143,8 +146,16 @@ def _blame(board: Board, worker: Worker, lease: Lease, why: str) -> None:
 
 
 def fail_poison(board: Board, record: JobRecord) -> bool:
-    """Fail a job that has cost too many workers their life; says whether it did."""
-    if len(record.blamed) < board.config.poison_deaths:
+    """Fail a job that has cost too many workers their life; says whether it did.
+
+    How many are too many follows from how often workers die under other jobs.
+    """
+    config = board.config
+    hazard = board.hazard.elsewhere(record.attempts, record.died_with)
+    allowed = deaths_allowed(
+        hazard, config.poison_chance, config.poison_deaths, config.poison_deaths_max
+    )
+    if len(record.blamed) < allowed:
         return False
     names = ", ".join(record.blamed)
     message = f"{len(record.blamed)} workers died while they executed it: {names}"
@@ -157,10 +168,12 @@ def _pardon(board: Board, name: str, jobs: tuple[int, ...]) -> None:
     if not jobs:
         return
     board.deaths[name] = max(0, board.deaths.get(name, 0) - 1)
+    board.hazard.died(-len(jobs))
     for job in jobs:
         record = board.jobs.records.get(job)
         if record is not None and name in record.blamed:
             blamed = list(record.blamed)
             blamed.remove(name)
             record.blamed = tuple(blamed)
+            record.died_with = max(0, record.died_with - len(jobs))
             board.counters["pardoned"] += 1

@@ -6,6 +6,10 @@ by the rule of `late`; every other one is answered as stale.
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
 from master.scheduler.board import Board
 from master.scheduler.clocks import quarantine, sign_of_life
 from master.scheduler.effects import AnswerStale, AttemptEnded, Finish
@@ -23,6 +27,9 @@ from master.scheduler.leases import Lease
 from master.scheduler.workers import Worker
 from master.states import Admission, JobState, Outcome
 
+GRANTED_BEFORE: Final = "granted_before"
+"""Code of an audit row whose `granted` is when the late result was taken."""
+
 
 def attempt_started(board: Board, event: AttemptStarted) -> None:
     """The worker is about to execute a lease."""
@@ -32,6 +39,8 @@ def attempt_started(board: Board, event: AttemptStarted) -> None:
     sign_of_life(board, worker)
     lease = _live(board, worker, event.job, event.token)
     if lease is not None and lease.worker == worker.key:
+        if lease.started is None:
+            board.hazard.began()
         worker.begin(lease, board.now)
         board.counters["started"] += 1
     elif len(worker.ghosts) < worker.slots and event.token < board.tokens.next:
@@ -179,7 +188,9 @@ def _audit_late(board: Board, event: ResultArrived) -> None:
     first = board.tokens.first_of_life
     if first is not None and event.token < first:
         now = board.now
-        board.say(AttemptEnded(event.job, event.token, event.worker, Outcome.SUCCEEDED, now, None))
+        end = AttemptEnded(event.job, event.token, event.worker, Outcome.SUCCEEDED, now, None)
+        why = "granted by an earlier life of the core, which alone knew when"
+        board.say(msgspec.structs.replace(end, error_code=GRANTED_BEFORE, error_message=why))
 
 
 def _stale(board: Board, worker: Worker | None, event: ResultArrived, reason: str) -> None:

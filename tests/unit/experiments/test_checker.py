@@ -158,6 +158,18 @@ def test_hedged_leases_of_one_moment_are_no_falling_token() -> None:
     assert check(History(seen=seen, rows=rows, grants=grants, last_token=9)) == []
 
 
+def test_a_late_result_of_a_core_that_died_is_no_falling_token() -> None:
+    late = Grant("j2", 4, "w2", "succeeded", 12.0, 12.0, granted_before=True)
+    grants = [Grant("j1", 5, "w1", "succeeded", 10.0, 11.0), late]
+    rows = [Row("j1", "succeeded", "a", 1, 5), Row("j2", "succeeded", "b", 1, 4)]
+    seen = [Seen("a", "j1", None), Seen("b", "j2", None)]
+    history = History(seen=seen, rows=rows, grants=grants, last_token=9)
+    assert check(history) == []
+    again = Grant("j2", 4, "w1", "lost", 9.0, 9.5)
+    twice = replace(history, grants=[*grants, again])
+    assert {violation.rule for violation in check(twice)} == {Rule.TOKEN}
+
+
 def test_the_report_counts_and_shows() -> None:
     assert report([]) == "history: no violation"
     seen = [Seen(f"i{n}", f"j{n}", None) for n in range(30)]

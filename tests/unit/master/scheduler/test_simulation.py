@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -102,6 +103,24 @@ def test_hedges_cut_the_tail_of_a_worker_that_hangs_now_and_then() -> None:
     hedged_s, unhedged_s = makespans_s
     assert unhedged_s > 29.0
     assert hedged_s < 0.5 * unhedged_s
+
+
+def test_a_storm_that_kills_four_of_five_executions_costs_no_job_its_result() -> None:
+    workers = _workers(0.05, 0.05, 0.05)
+    simulation = Simulation(Rig(), workers)
+    begin, chance = simulation._begin, random.Random(5)
+
+    def begin_or_die(worker: SimWorker) -> None:
+        before = len(worker.executing)
+        begin(worker)
+        if len(worker.executing) > before and chance.random() < 0.8:
+            simulation._later(worker, lambda: simulation.kill(worker, back_after_s=0.5), 0.01)
+
+    simulation._begin = begin_or_die  # type: ignore[method-assign]
+    simulation.run(200)
+    ends = Counter(end.state for end in simulation.rig.ledger.finished.values())
+    assert ends == {JobState.SUCCEEDED: 200}
+    assert simulation.rig.counter("blamed") > 400
 
 
 def test_poison_takes_three_workers_and_nobody_else() -> None:
