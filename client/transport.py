@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Self
+from urllib.request import getproxies
 
 import httpx
 
 from client.config import CONCURRENCY_MAX, Limits
 from client.errors import BadInput
 from client.job import Problem, read
+from client.sockets import options
 
 API = "/api/v1"
 # A server that asks for more than a day is asking for something else.
@@ -75,10 +77,14 @@ class Transport:
 
     def __init__(self, server: str, limits: Limits, connections: int = CONCURRENCY_MAX) -> None:
         self._limits = limits
+        bounds = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        # With a transport of our own httpx would leave out the proxies of the environment.
+        direct = None if getproxies() else _direct(bounds)
         self._http = httpx.AsyncClient(
             base_url=server + API,
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=bounds,
+            transport=direct,
             follow_redirects=False,
         )
 
@@ -131,6 +137,10 @@ class Transport:
         headers = response.headers
         wait_s = retry_after_s(headers.get("retry-after", ""), headers.get("date", ""))
         return Answer(response.status_code, bytes(body), wait_s, headers.get("location", ""))
+
+
+def _direct(bounds: httpx.Limits) -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(limits=bounds, socket_options=options())
 
 
 def retry_after_s(value: str, date: str) -> float:

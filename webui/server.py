@@ -34,6 +34,7 @@ from wire import aio, messages
 from wire.address import TcpAddress
 from wire.aio import Connection
 from wire.errors import EnvironmentFault
+from wire.options import apply_options
 from wire.process import tune
 
 BACKLOG = 1024
@@ -139,6 +140,8 @@ def bind(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit them: an answer on a bad link is repeated as soon as a job is.
+        apply_options(bound)
         bound.bind((host, port))
         bound.listen(BACKLOG)
     except OSError as fault:

@@ -18,7 +18,9 @@ import pytest
 from tests.fakes.core import FakeCore
 from tests.unit.webui.conftest import REPOSITORY, Web, picture
 from webui.__main__ import configure
+from webui.server import bind
 from wire.errors import EnvironmentFault
+from wire.options import apply_options, tcp_options
 
 
 def run_main(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -131,3 +133,17 @@ def test_a_dead_process_is_replaced(own_core: FakeCore, start_web: Callable[...,
         assert client.get("/healthz").status_code == 200
     (other,) = psutil.Process(web.process.pid).children()
     assert other.pid != child.pid
+
+
+def test_connections_inherit_what_keeps_them_going_on_a_bad_link() -> None:
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            for name, level, option, value in tcp_options():
+                if isinstance(value, int) and name in _granted(listening):
+                    assert accepted.getsockopt(level, option) == value, name
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+def _granted(listening: socket.socket) -> dict[str, int | str]:
+    return apply_options(listening)

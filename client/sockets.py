@@ -1,0 +1,42 @@
+"""TCP options of the client's connections: what keeps them going on a bad link.
+
+The same as `wire.options` sets between master and workers; the client imports nothing of
+ours, so that it can be installed alone. Without them a connection that lost a few segments
+in a row is silent for 1, 2, 4 … up to 120 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+
+USER_TIMEOUT_MS = 30_000
+"""A server that acknowledges nothing for so long is gone."""
+RTO_MAX_MS = 2_000
+"""Longest wait before a segment is repeated (from Linux 6.15 on)."""
+# Python's `socket` does not know these (linux/tcp.h).
+_TCP_THIN_LINEAR_TIMEOUTS = 16
+_TCP_RTO_MAX_MS = 44
+
+Option = tuple[int, int, int] | tuple[int, int, bytes]
+
+
+def options() -> list[Option]:
+    """Those of our options that this kernel takes."""
+    if sys.platform != "linux":
+        return []
+    tcp = socket.IPPROTO_TCP
+    wanted: list[Option] = [
+        (tcp, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+        (tcp, _TCP_THIN_LINEAR_TIMEOUTS, 1),
+        (tcp, _TCP_RTO_MAX_MS, RTO_MAX_MS),
+        (tcp, socket.TCP_CONGESTION, b"bbr"),
+    ]
+    taken: list[Option] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        for option in wanted:
+            with contextlib.suppress(OSError):
+                probe.setsockopt(*option)
+                taken.append(option)
+    return taken
