@@ -13,11 +13,15 @@ import sys
 
 USER_TIMEOUT_MS = 30_000
 """A server that acknowledges nothing for so long is gone."""
-RTO_MAX_MS = 2_000
-"""Longest wait before a segment is repeated (from Linux 6.15 on)."""
+RTO_MIN_US = 60_000
+RTO_MAX_MS = 1_000
+"""Shortest and longest wait before a segment is repeated (Linux 6.13 and 6.15): the kernel's are
+200 ms, which is long on a network of one building, and 120 s. A longer round trip is added to
+the first."""
 # Python's `socket` does not know these (linux/tcp.h).
 _TCP_THIN_LINEAR_TIMEOUTS = 16
 _TCP_RTO_MAX_MS = 44
+_TCP_RTO_MIN_US = 45
 
 Option = tuple[int, int, int] | tuple[int, int, bytes]
 
@@ -30,6 +34,7 @@ def options() -> list[Option]:
     wanted: list[Option] = [
         (tcp, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
         (tcp, _TCP_THIN_LINEAR_TIMEOUTS, 1),
+        (tcp, _TCP_RTO_MIN_US, RTO_MIN_US),
         (tcp, _TCP_RTO_MAX_MS, RTO_MAX_MS),
         (tcp, socket.TCP_CONGESTION, b"bbr"),
     ]

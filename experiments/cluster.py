@@ -127,7 +127,7 @@ class Cluster:
             if process.alive:
                 process.look()
         for process in reversed(self._all):
-            process.finish()
+            process.end()
         self._sockets.cleanup()
 
     # --- for faults --------------------------------------------------------------------------

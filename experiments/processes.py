@@ -17,9 +17,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 
@@ -33,17 +33,27 @@ TAIL_LINES: Final = 30
 END_TIMEOUT_S: Final = 15.0
 _LIBC: Final = ctypes.CDLL(None)
 
+Found = TypeVar("Found")
+
 
 class Process:
     """A running command whose output goes to `log_path`, line by line."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], *, log_path: Path, env: Mapping[str, str], cwd: Path
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log_path: Path,
+        env: Mapping[str, str],
+        cwd: Path,
+        dies_with_its_thread: bool = True,
     ) -> None:
         self.name = name
         self.usage = Usage(0.0, 0)
         self.killed = False
-        self._log_path = log_path
+        self.log_path = log_path
+        self._asked_to_end = False
         self._said: list[tuple[str, dict[str, Any]]] = []
         self._tail: list[str] = []
         self._ended = False
@@ -57,7 +67,7 @@ class Process:
             cwd=cwd,
             start_new_session=True,
             # One system call, no lock is taken: safe between fork and exec.
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent if dies_with_its_thread else None,
         )
         self._reader = threading.Thread(target=self._read, name=f"log-{name}", daemon=True)
         self._reader.start()
@@ -88,6 +98,11 @@ class Process:
         self.signal(signal.SIGKILL)
         self._popen.wait(END_TIMEOUT_S)
 
+    def term(self) -> None:
+        """Ask it to drain and exit; does not wait."""
+        self._asked_to_end = True
+        self.signal(signal.SIGTERM)
+
     def look(self) -> None:
         """Note what it used up to now."""
         with contextlib.suppress(psutil.Error):
@@ -102,21 +117,31 @@ class Process:
         Raises:
             ProcessFailed: it ended without one, or `timeout_s` passed; quotes its log.
         """
+        return self.wait_for(lambda: self._last(kind), f"its line 'LOOKOUT {kind}'", timeout_s)
+
+    def wait_for(self, find: Callable[[], Found | None], what: str, timeout_s: float) -> Found:
+        """What `find` gives, which is asked again after each line.
+
+        Raises:
+            ProcessFailed: it ended without, or `timeout_s` passed; quotes its log.
+        """
         deadline = time.monotonic() + timeout_s
         with self._news:
             while True:
-                for said, fields in self._said:
-                    if said == kind:
-                        return fields
+                if (found := find()) is not None:
+                    return found
                 left_s = deadline - time.monotonic()
                 if self._ended or left_s <= 0:
-                    raise ProcessFailed(self._complaint(f"its line 'LOOKOUT {kind}'", timeout_s))
+                    raise ProcessFailed(self._complaint(what, timeout_s))
                 self._news.wait(left_s)
 
     def last(self, kind: str) -> dict[str, Any] | None:
         """Fields of the latest announcement of this kind, if there was one."""
         with self._news:
-            return next((f for said, f in reversed(self._said) if said == kind), None)
+            return self._last(kind)
+
+    def _last(self, kind: str) -> dict[str, Any] | None:
+        return next((fields for said, fields in self._said if said == kind), None)
 
     def wait(self, timeout_s: float) -> int:
         """Exit status once it ended and its output was read.
@@ -131,14 +156,17 @@ class Process:
         self._reader.join(END_TIMEOUT_S)
         return code
 
-    def finish(self) -> None:
+    def end(self, timeout_s: float = END_TIMEOUT_S) -> None:
         """Ask it to end, then kill its session; never raises for a process that is gone."""
         if self.alive:
             self.look()
-            self.signal(signal.SIGTERM)
+            # A second SIGTERM would force the end that the first one drains towards.
+            if not self._asked_to_end:
+                self.term()
             self.signal(signal.SIGCONT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(END_TIMEOUT_S)
+                self._popen.wait(timeout_s)
+        self.killed = self.killed or self.alive
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait(END_TIMEOUT_S)
@@ -156,24 +184,23 @@ class Process:
 
     def _read(self) -> None:
         assert self._popen.stdout is not None
-        with self._log_path.open("ab", buffering=0) as log:
+        with self.log_path.open("ab", buffering=0) as log:
             for raw in self._popen.stdout:
                 log.write(raw)
-                self._hear(raw.decode("utf-8", errors="replace"))
+                with self._news:
+                    self.hear(raw.decode("utf-8", errors="replace"))
+                    self._news.notify_all()
         with self._news:
             self._ended = True
             self._news.notify_all()
 
-    def _hear(self, line: str) -> None:
-        match = _ANNOUNCEMENT.match(line)
-        with self._news:
-            self._tail = [*self._tail[1 - TAIL_LINES :], line]
-            if match is not None:
-                fields = json.loads(match["fields"])
-                # Of what is said again and again only the latest is kept.
-                self._said = [(k, f) for k, f in self._said if k != match["kind"]]
-                self._said.append((match["kind"], fields))
-                self._news.notify_all()
+    def hear(self, line: str) -> None:
+        """Take one line of output; the lock is held."""
+        self._tail = [*self._tail[1 - TAIL_LINES :], line]
+        if (match := _ANNOUNCEMENT.match(line)) is not None:
+            # Of what is said again and again only the latest is kept.
+            self._said = [(k, f) for k, f in self._said if k != match["kind"]]
+            self._said.append((match["kind"], json.loads(match["fields"])))
 
 
 def _die_with_parent() -> None:

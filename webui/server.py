@@ -141,7 +141,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Connections inherit them: an answer on a bad link is repeated as soon as a job is.
-        apply_options(bound)
+        apply_options(bound, hasty=True)
         bound.bind((host, port))
         bound.listen(BACKLOG)
     except OSError as fault:

@@ -22,9 +22,13 @@ RTO_MAX_MS = 2_000
 """TCP doubles its wait after each lost repeat, up to two minutes by default. From Linux 6.15
 on that has a bound of our choice: no link here has a longer round trip, and the failure
 detector's patience is 10 s."""
+HASTY_RTO_MIN_US = 60_000
+HASTY_RTO_MAX_MS = 1_000
+"""For answers that people wait for: the kernel's shortest wait is 200 ms (Linux 6.13 on)."""
 # Python's `socket` does not know these (linux/tcp.h).
 _TCP_THIN_LINEAR_TIMEOUTS = 16
 _TCP_RTO_MAX_MS = 44
+_TCP_RTO_MIN_US = 45
 
 
 class OptionSocket(Protocol):
@@ -58,12 +62,25 @@ def tcp_options() -> list[tuple[str, int, int, int | bytes]]:
     return [*found, thin, rto] if sys.platform == "linux" else found
 
 
-def apply_options(sock: OptionSocket) -> dict[str, int | str]:
-    """Set what the design wants on a connected socket; say what took hold."""
+def hasty_options() -> list[tuple[str, int, int, int | bytes]]:
+    """`tcp_options`, and segments are repeated earlier."""
+    if sys.platform != "linux":
+        return tcp_options()
+    kept = [option for option in tcp_options() if option[0] != "TCP_RTO_MAX_MS"]
+    tcp = socket.IPPROTO_TCP
+    return [
+        *kept,
+        ("TCP_RTO_MIN_US", tcp, _TCP_RTO_MIN_US, HASTY_RTO_MIN_US),
+        ("TCP_RTO_MAX_MS", tcp, _TCP_RTO_MAX_MS, HASTY_RTO_MAX_MS),
+    ]
+
+
+def apply_options(sock: OptionSocket, *, hasty: bool = False) -> dict[str, int | str]:
+    """Set what the design wants on a connected or listening socket; say what took hold."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return {}
     taken: dict[str, int | str] = {}
-    for name, level, option, value in tcp_options():
+    for name, level, option, value in hasty_options() if hasty else tcp_options():
         try:
             sock.setsockopt(level, option, value)
         except OSError:
