@@ -14,6 +14,7 @@ from experiments.errors import BadRun
 from experiments.folder import Kept, RunFolder
 from experiments.manifest import Manifest
 from experiments.plots import Bar, Mark, Picture, Series
+from experiments.scenario import Scenario
 from experiments.scenario_file import Point, points
 from experiments.statistics import Interval
 
@@ -79,8 +80,11 @@ def _pictures(
     manifest: Manifest, kept: list[Kept], swept: Sequence[Point]
 ) -> list[tuple[Picture, str]]:
     scenario, seed = swept[0].scenario, manifest.seed
+    if scenario.sweep is None:
+        # One point is no line: what happened comes first, then how replicates differ.
+        return [*_stream(kept), *_by_replicate(scenario, kept)]
     x = [point.value for point in swept]
-    axis = (scenario.sweep.label or scenario.sweep.field) if scenario.sweep else ""
+    axis = scenario.sweep.label or scenario.sweep.field
     labels = [point.label for point in swept] if not _is_numeric(swept) else None
 
     def series(name: str, metric: str) -> Series:
@@ -95,6 +99,25 @@ def _pictures(
     latencies = [series(f"p{q}", f"latency_ms_p{q}") for q in (50, 90, 99)]
     latency = plots.sweep("How long an image takes", axis, "latency_ms", latencies, labels)
     return [(main, caption), (latency, "Latency by percentile."), *_stream(kept)]
+
+
+def _by_replicate(scenario: Scenario, kept: list[Kept]) -> list[tuple[Picture, str]]:
+    if len(kept) < 2:
+        return []
+    ordered = sorted(kept, key=lambda one: one.replicate)
+    x = [float(one.replicate) for one in ordered]
+
+    def series(name: str, metric: str) -> Series:
+        values = [one.metric(metric) for one in ordered]
+        return Series(name, x, [Interval(value, math.nan, math.nan, 1) for value in values])
+
+    main = plots.sweep(
+        scenario.title, "replicate", scenario.metric, [series("Lookout, here", scenario.metric)]
+    )
+    latencies = [series(f"p{q}", f"latency_ms_p{q}") for q in (50, 90, 99)]
+    latency = plots.sweep("How long an image takes", "replicate", "latency_ms", latencies)
+    caption = "One value a replicate."
+    return [(main, caption), (latency, f"Latency by percentile. {caption}")]
 
 
 def _is_numeric(swept: Sequence[Point]) -> bool:
