@@ -35,7 +35,11 @@ DRAIN_S: Final = 600.0
 
 
 class Order(msgspec.Struct, kw_only=True, frozen=True):
-    """What the process is told. `calm`: first ask for each picture once, without haste."""
+    """What the process is told.
+
+    `prepare`: the warm-up, and with `calm` before it each picture once, without haste; then
+    it ends. Else what counts. `sent` images were sent before by another process: numbers go on.
+    """
 
     url: str
     scenario: Scenario
@@ -43,7 +47,9 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
     replicate: int
     rows: str
     classes: int
+    prepare: bool
     calm: bool
+    sent: int
 
 
 class Loader:
@@ -54,17 +60,17 @@ class Loader:
         self._lookout = lookout
         self._out = out
         self._pictures = images.make(order.scenario.images, order.scenario.seed)
-        self._sent = 0
+        self._sent = order.sent
         self._ended = 0
         self._stopped = False
 
     async def run(self) -> None:
-        """Calm pass, warm-up, then what counts; says when that begins and how far it is."""
+        """Either part; says when what counts begins and how far it is."""
         scenario = self._order.scenario
-        if self._order.calm:
-            await self._closed(CALM, lambda sent, _: sent >= len(self._pictures), 2)
-        if warm := scenario.stop.warmup_images:
-            await self._closed(WARMUP, lambda sent, _: sent >= warm, scenario.load.concurrency)
+        if self._order.prepare:
+            await self._prepare(scenario.stop.warmup_images, scenario.load.concurrency)
+            say("prepared", {"sent": self._sent})
+            return
         say("began", {"monotonic_s": time.monotonic()})
         progress = asyncio.ensure_future(self._progress())
         try:
@@ -75,6 +81,12 @@ class Loader:
         finally:
             progress.cancel()
         say("ended", {"sent": self._sent, "ended": self._ended})
+
+    async def _prepare(self, warm: int, concurrency: int) -> None:
+        if self._order.calm:
+            await self._closed(CALM, lambda sent, _: sent >= len(self._pictures), 2)
+        if warm:
+            await self._closed(WARMUP, lambda sent, _: sent >= warm, concurrency)
 
     def stop(self) -> None:
         """Send no more."""

@@ -27,7 +27,7 @@ from experiments.injector import Injector
 from experiments.ledger import Ledger
 from experiments.metrics import Evidence, measure
 from experiments.network import Network, network_for
-from experiments.processes import Process
+from experiments.processes import END_TIMEOUT_S, Process
 from experiments.rows import CALM, COUNTED, JobRow
 from experiments.scenario import Engine, Scenario
 from experiments.schedule import Place
@@ -77,6 +77,7 @@ class Replicate:
         self._began = Moment.now()
         self._model: dict[str, Any] = {}
         self._stats: dict[str, Any] = {}
+        self._sent = 0
 
     def run(self) -> Found:
         """Raises ProcessFailed if a process fails that nobody broke."""
@@ -89,6 +90,7 @@ class Replicate:
             cluster = Cluster(self._scenario, self._folder, self._cache, network.site)
             stack.callback(cluster.close)
             watcher = await self._start(cluster, network)
+            await self._prepare(cluster, network)
             await asyncio.to_thread(network.spoil)
             try:
                 happened = await self._load(cluster, network)
@@ -116,6 +118,33 @@ class Replicate:
         self._model = await asyncio.to_thread(watcher.announcement, "ready", READY_TIMEOUT_S)
         return watcher
 
+    async def _prepare(self, cluster: Cluster, network: Network) -> None:
+        """Reference and warm-up, over links that are perfect still."""
+        scenario = self._scenario
+        calm = scenario.cluster.engine is Engine.TORCH and not self._reference
+        if not calm and not scenario.stop.warmup_images:
+            return
+        loader = self._loader("prepare", cluster, network, prepare=True, calm=calm)
+        said = await asyncio.to_thread(loader.announcement, "prepared", load.DRAIN_S)
+        self._sent = int(said["sent"])
+        await asyncio.to_thread(loader.wait, END_TIMEOUT_S)
+
+    def _loader(
+        self, name: str, cluster: Cluster, network: Network, *, prepare: bool, calm: bool
+    ) -> Process:
+        order = load.Order(
+            url=network.url(cluster),
+            scenario=self._scenario,
+            point=self._place.point,
+            replicate=self._place.replicate,
+            rows=str(self._folder / f"{name}.jsonl"),
+            classes=self._model["classes"],
+            prepare=prepare,
+            calm=calm,
+            sent=self._sent,
+        )
+        return cluster.spawn(name, "client-1", "-m", "experiments.load", self._write(name, order))
+
     async def _load(self, cluster: Cluster, network: Network) -> list[Happened]:
         scenario, place = self._scenario, self._place
         injector = Injector(
@@ -124,19 +153,7 @@ class Replicate:
             network.cuts,
             stream(scenario.seed, Dimension.FAULTS, place.point, place.replicate, "per job"),
         )
-        calm = scenario.cluster.engine is Engine.TORCH and not self._reference
-        order = load.Order(
-            url=network.url(cluster),
-            scenario=scenario,
-            point=place.point,
-            replicate=place.replicate,
-            rows=str(self._folder / "rows.jsonl"),
-            classes=self._model["classes"],
-            calm=calm,
-        )
-        loader = cluster.spawn(
-            "load", "client-1", "-m", "experiments.load", self._write("load", order)
-        )
+        loader = self._loader("load", cluster, network, prepare=False, calm=False)
         try:
             longest_s = load.DRAIN_S + scenario.stop.longest_s
             began = await asyncio.to_thread(loader.announcement, "began", longest_s)
@@ -187,7 +204,9 @@ class Replicate:
     ) -> Found:
         table = ledger.read(self._folder / "data")
         audits = [self._monotonic(audit) for audit in table.audits]
-        raw = _lines(self._folder / "rows.jsonl", JobRow)
+        before = self._folder / "prepare.jsonl"
+        raw = _lines(before, JobRow) if before.is_file() else []
+        raw += _lines(self._folder / "load.jsonl", JobRow)
         reference = self._reference or {
             row.picture: row.class_id
             for row in raw

@@ -151,7 +151,7 @@ def test_an_interrupted_run_leaves_nothing_and_goes_on(tmp_path: Path) -> None:
     run = start("run", "mine.toml", "--out", "run", cwd=tmp_path, mark=mark)
     folder = tmp_path / "run"
     wait_until(lambda: list(folder.glob("replicates/*.json")), TIMEOUT_S, "one replicate")
-    wait_until(lambda: list(folder.glob("work/*/rows.jsonl")), TIMEOUT_S, "load of the second")
+    wait_until(lambda: list(folder.glob("work/*/load.jsonl")), TIMEOUT_S, "load of the second")
     run.send_signal(signal.SIGINT)
     said, _ = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 130, said
