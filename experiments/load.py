@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import secrets
 import signal
 import sys
 import time
@@ -21,7 +22,9 @@ from typing import IO, Final
 
 import msgspec
 
-from client import AsyncLookout, ClientError, Clock, Data, Limits, Outcome
+from client import ClientError, Clock, Data, Limits, Outcome
+from client.journey import Call, Journey
+from client.transport import Transport
 from experiments import images
 from experiments.ledger import image_id
 from experiments.rows import CALM, COUNTED, WARMUP, JobRow
@@ -55,9 +58,13 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
 class Loader:
     """Sends images and writes rows."""
 
-    def __init__(self, order: Order, lookout: AsyncLookout, out: IO[bytes]) -> None:
+    def __init__(self, order: Order, transport: Transport, out: IO[bytes]) -> None:
+        scenario = order.scenario
+        seed = number(scenario.seed, Dimension.RETRIES, order.point, order.replicate)
         self._order = order
-        self._lookout = lookout
+        self._transport = transport
+        self._limits = limits_of(scenario.client)
+        self._clock = Clock(rng=random.Random(seed))
         self._out = out
         self._pictures = images.make(order.scenario.images, order.scenario.seed)
         self._sent = order.sent
@@ -169,17 +176,24 @@ class Loader:
         self._out.write(msgspec.json.encode(row) + b"\n")
 
     async def _ask(self, name: str, body: bytes) -> Outcome:
-        deadline_s = self._order.scenario.client.deadline_s or None
+        """One image as `classify` carries it; without its threads, which are there for files."""
+        now_s, deadline_s = time.monotonic(), self._order.scenario.client.deadline_s
+        call = Call(
+            self._order.url,
+            self._limits,
+            self._clock,
+            now_s + deadline_s if deadline_s else None,
+            now_s,
+            on_retry=_ignore,
+            on_wait=_ignore,
+        )
+        journey = Journey(call, self._transport, name, secrets.token_hex(16))
+        error: ClientError | None = None
         try:
-            run = await self._lookout.classify(
-                Data(body, name), concurrency=1, deadline_s=deadline_s
-            )
-            async for outcome in run:
-                return outcome
-        except ClientError as error:
-            # What ends a call early ends it for its one image.
-            return Outcome(0, name, None, error, 0)
-        raise AssertionError("a call for one image has one outcome")
+            await journey.travel(Data(body, name).read(self._limits.image_bytes))
+        except ClientError as failed:
+            error = failed
+        return Outcome(0, name, journey.job, error, journey.tries)
 
     async def _progress(self) -> None:
         while True:
@@ -203,18 +217,18 @@ def limits_of(client: Client) -> Limits:
     )
 
 
+def _ignore(_: object) -> None:
+    pass
+
+
 async def _all(work: Iterable[Awaitable[None]]) -> None:
     """Wait for every piece, and raise what one of them raised."""
     await asyncio.gather(*work)
 
 
 async def _main(order: Order, out: IO[bytes]) -> None:
-    seed = number(order.scenario.seed, Dimension.RETRIES, order.point, order.replicate)
-    clock = Clock(rng=random.Random(seed))
-    async with AsyncLookout(
-        order.url, limits=limits_of(order.scenario.client), clock=clock
-    ) as lookout:
-        loader = Loader(order, lookout, out)
+    async with Transport(order.url, limits_of(order.scenario.client)) as transport:
+        loader = Loader(order, transport, out)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, loader.stop)
         longest_s = order.scenario.stop.longest_s + DRAIN_S + order.scenario.client.wait_s
         await asyncio.wait_for(loader.run(), longest_s)
