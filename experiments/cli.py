@@ -21,7 +21,7 @@ from rich.table import Table
 
 from experiments import chaos, manifest, presets, summary
 from experiments.errors import BadRun, BadScenario, ExperimentError, Unlike
-from experiments.folder import RunFolder
+from experiments.folder import Kept, RunFolder
 from experiments.publish import publish
 from experiments.runner import Runner, Step
 from experiments.scenario_file import points, quick
@@ -192,13 +192,27 @@ def _compare(options: argparse.Namespace) -> int:
     swept = points(mine.scenario)
     metric = options.metric or swept[0].scenario.metric
     labels = [point.label for point in swept]
-    ratios = summary.compare(a.replicates(), b.replicates(), labels, metric, mine.seed)
-    table = Table("point", f"B / A of {metric}", "95 % interval", "pairs", "verdict", box=None)
+    ours, others = a.replicates(), b.replicates()
+    ratios = summary.compare(ours, others, labels, metric, mine.seed)
+    columns = (f"A: {metric}", "B", "B / A", "95 % interval", "pairs", "verdict")
+    table = Table("point", *columns, box=None)
     for label, found in ratios.items():
+        each = [summary.of_point(kept, label, metric, mine.seed) for kept in (ours, others)]
+        shown = [f"{at.mean:.4g} ({at.low:.4g} – {at.high:.4g})" for at in each]
         interval = f"{found.low:.3g} – {found.high:.3g}"
-        table.add_row(label, f"{found.ratio:.3g}", interval, str(found.n), found.verdict)
+        table.add_row(label, *shown, f"{found.ratio:.3g}", interval, str(found.n), found.verdict)
     Console().print(table)
+    print(_schedules(ours, others))
     return 0
+
+
+def _schedules(a: Sequence[Kept], b: Sequence[Kept]) -> str:
+    """Whether the same faults and arrivals were drawn for both."""
+    mine = {(one.point, one.replicate): one.schedule for one in a}
+    theirs = {(one.point, one.replicate): one.schedule for one in b}
+    both = mine.keys() & theirs.keys()
+    same = sum(bool(mine[place]) and mine[place] == theirs[place] for place in both)
+    return f"schedules of faults and arrivals: {same} of {len(both)} replicates have the same"
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -47,7 +47,10 @@ class Lease(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Kept(msgspec.Struct, kw_only=True, frozen=True):
-    """One finished replicate. Times are seconds after the load began."""
+    """One finished replicate. Times are seconds after the load began.
+
+    `schedule` is the SHA-256 of what chance had planned for it.
+    """
 
     point: str
     replicate: int
@@ -57,6 +60,7 @@ class Kept(msgspec.Struct, kw_only=True, frozen=True):
     violations: list[str]
     network: dict[str, Any]
     counters: dict[str, Any]
+    schedule: str = ""
 
     def metric(self, name: str) -> float:
         """One number, NaN where it was not measured."""
@@ -176,6 +180,7 @@ def _kept(found: Found) -> Kept:
         violations=[str(violation) for violation in found.violations],
         network=found.network,
         counters=found.counters,
+        schedule=found.schedule,
     )
 
 

@@ -54,6 +54,7 @@ class Found:
     model: dict[str, Any]
     network: dict[str, Any]
     counters: dict[str, Any]
+    schedule: str
 
 
 class Replicate:
@@ -233,6 +234,7 @@ class Replicate:
             model=self._model,
             network=readings,
             counters=self._stats.get("counters", {}),
+            schedule=schedule.digest(self._scenario, self._place),
         )
 
     def _monotonic(self, audit: Audit) -> Audit:

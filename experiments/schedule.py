@@ -6,13 +6,19 @@ the last digit.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+import msgspec
 import numpy as np
 
-from experiments.scenario import Arrivals, Fault, FaultKind, Faults, Load
+from experiments.scenario import Arrivals, Fault, FaultKind, Faults, Load, Scenario
 from experiments.seeds import Dimension, stream
+
+ARRIVALS_DIGESTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,24 @@ def one_death(
     dies = rng.random() < wanted.failure_rate_per_run
     worker, after = int(rng.integers(1, workers + 1)), int(rng.integers(0, max(1, images)))
     return (worker, after) if dies else (0, 0)
+
+
+def digest(scenario: Scenario, place: Place) -> str:
+    """SHA-256 of all that is drawn before a replicate: faults, and the first arrivals.
+
+    The digits that count are all of them: two runs with one digest have one schedule.
+    """
+    wanted, stop, seed = scenario.faults, scenario.stop, scenario.seed
+    workers = scenario.cluster.workers
+    times: list[float] = []
+    if scenario.load.kind is not Arrivals.CLOSED:
+        times = list(itertools.islice(arrivals(scenario.load, place, seed), ARRIVALS_DIGESTED))
+    drawn = (
+        faults(wanted, workers, stop.longest_s, place, seed),
+        one_death(wanted, workers, stop.minimum_images, place, seed),
+        times,
+    )
+    return hashlib.sha256(msgspec.json.encode(drawn)).hexdigest()
 
 
 def _poisson(

@@ -46,6 +46,32 @@ at_s = 6.0
 kind = "core-crash"
 """
 
+STORM = """
+title = "Arrivals and faults by chance"
+metric = "latency_ms_p50"
+[cluster]
+workers = 2
+slots = 4
+engine = "null"
+service_ms = 20.0
+lease_ttl_s = 2.0
+[images]
+count = 4
+size_px = 32
+[load]
+kind = "poisson"
+rate_per_s = 25.0
+concurrency = 64
+[faults]
+per_minute = 40.0
+kinds = ["crash", "hang"]
+longest_s = 1.0
+[stop]
+replicates = 3
+minimum_images = 100
+longest_s = 6.0
+"""
+
 # What a build without the promise would do. It is put in from outside: the product has no flag
 # to switch a promise off.
 SABOTAGE = {
@@ -105,14 +131,19 @@ def survivors(mark: str) -> list[str]:
     return found
 
 
-def test_under_random_faults_the_service_keeps_its_word(tmp_path: Path) -> None:
-    run = start("check", "--seconds", "20", "--out", "run", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("seconds", "seed"), [("20", "1"), pytest.param("100", "2", marks=pytest.mark.slow)]
+)
+def test_under_random_faults_the_service_keeps_its_word(
+    tmp_path: Path, seconds: str, seed: str
+) -> None:
+    run = start("check", "--seconds", seconds, "--seed", seed, "--out", "run", cwd=tmp_path)
     said, _ = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 0, said
     assert "history: no violation" in said
     folder = tmp_path / "run"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert len(manifest["weights_sha256"]) == 64 and manifest["seed"] == 1
+    assert len(manifest["weights_sha256"]) == 64 and manifest["seed"] == int(seed)
     (kept,) = (json.loads(path.read_text()) for path in folder.glob("replicates/*.json"))
     assert kept["metrics"]["faults"] >= 3 and kept["metrics"]["lost_images"] == 0
     (rows,) = folder.glob("replicates/*.parquet")
@@ -163,3 +194,28 @@ def test_an_interrupted_run_leaves_nothing_and_goes_on(tmp_path: Path) -> None:
     assert again.returncode == 0, said
     assert len(list(folder.glob("replicates/*.json"))) == 2
     assert first.stat().st_mtime_ns == before, "what was finished is not done again"
+
+
+@pytest.mark.slow
+def test_one_seed_is_one_schedule_and_its_intervals_overlap(tmp_path: Path) -> None:
+    (tmp_path / "storm.toml").write_text(STORM)
+    found = []
+    for name in ("a", "b"):
+        run = start("run", "storm.toml", "--seed", "5", "--out", name, cwd=tmp_path)
+        said, _ = run.communicate(timeout=TIMEOUT_S)
+        assert run.returncode == 0, said
+        files = sorted((tmp_path / name).glob("replicates/*.json"))
+        found.append([json.loads(path.read_text())["schedule"] for path in files])
+    assert found[0] == found[1] and len(set(found[0])) == 3
+    lines = [
+        {line["metric"]: line for line in json.loads((tmp_path / n / "summary.json").read_text())}
+        for n in ("a", "b")
+    ]
+    for metric in ("goodput_per_s", "throughput_per_s"):
+        first, second = (at[metric] for at in lines)
+        assert first["low95"] <= second["high95"] and second["low95"] <= first["high95"], metric
+    compare = start("compare", "a", "b", cwd=tmp_path)
+    said, _ = compare.communicate(timeout=TIMEOUT_S)
+    assert compare.returncode == 0, said
+    print(said)
+    assert "3 of 3 replicates have the same" in said

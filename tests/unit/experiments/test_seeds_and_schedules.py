@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice, pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.scenario import Arrivals, Fault, FaultKind, Faults, Load
-from experiments.schedule import Place, arrivals, blocks, faults, one_death
+from experiments.scenario import Arrivals, Fault, FaultKind, Faults, Load, Scenario
+from experiments.schedule import Place, arrivals, blocks, digest, faults, one_death
 from experiments.seeds import Dimension, number, stream
 
 PLACE = Place("0.2", 1)
@@ -104,3 +105,18 @@ def test_one_worker_dies_in_as_many_runs_as_asked_for() -> None:
     assert {worker for worker, _ in deaths} == {0, 1, 2, 3}
     assert {after for worker, after in deaths if worker} == {0, 1, 2, 3}
     assert one_death(Faults(), 3, 4, PLACE, 1) == (0, 0)
+
+
+def test_the_digest_names_the_schedule() -> None:
+    load = Load(kind=Arrivals.POISSON, rate_per_s=20)
+    one = Scenario(name="s", title="t", faults=CHAOS, load=load)
+    again = Scenario(name="another name", title="t", faults=CHAOS, load=load)
+    assert digest(one, PLACE) == digest(again, PLACE)
+    change = msgspec.structs.replace
+    others = [
+        digest(change(one, seed=2), PLACE),
+        digest(one, Place("0.2", 2)),
+        digest(change(one, load=change(load, rate_per_s=21)), PLACE),
+        digest(change(one, faults=change(CHAOS, longest_s=3)), PLACE),
+    ]
+    assert len({digest(one, PLACE), *others}) == 5
