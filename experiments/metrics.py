@@ -11,6 +11,7 @@ from typing import Final
 from experiments.events import Happened, Usage
 from experiments.history import Audit
 from experiments.rows import COUNTED, JobRow
+from experiments.scenario import FaultKind
 from experiments.statistics import percentile
 
 PERCENTILES: Final = (50, 90, 99)
@@ -27,6 +28,7 @@ class Evidence:
     counters: dict[str, int] = field(default_factory=dict)
     loss_requested: float = math.nan
     loss_observed: float = math.nan
+    workers: int = 0
 
 
 def measure(evidence: Evidence) -> dict[str, float]:
@@ -38,6 +40,7 @@ def measure(evidence: Evidence) -> dict[str, float]:
         **_latencies(counted),
         **_work(counted, evidence.audits),
         **_recovery(evidence.faults, evidence.audits),
+        "dead_share": _dead_share(evidence, counted),
         **_machine(evidence.usage, len(counted)),
         "loss_requested": evidence.loss_requested,
         "loss_observed": evidence.loss_observed,
@@ -127,6 +130,27 @@ def _recovery(faults: Sequence[Happened], audits: Sequence[Audit]) -> dict[str, 
         "detection_s": sum(detected) / len(detected) if detected else math.nan,
         "recovery_s": sum(recovered) / len(recovered) if recovered else math.nan,
     }
+
+
+def _dead_share(evidence: Evidence, rows: Sequence[JobRow]) -> float:
+    """The part of all workers' time in which one was dead: from a crash to the first lease that
+    its next life was granted."""
+    if not rows or not evidence.workers:
+        return math.nan
+    began_s, ended_s = min(row.began_s for row in rows), max(row.ended_s for row in rows)
+    dead_s = 0.0
+    for fault in evidence.faults:
+        if fault.skipped or fault.kind != FaultKind.CRASH:
+            continue
+        grants = [
+            audit.grant.granted_s
+            for audit in evidence.audits
+            if audit.grant.worker == f"worker-{fault.worker}"
+            and audit.grant.granted_s >= fault.ended_s
+        ]
+        back_s = min(grants, default=ended_s)
+        dead_s += max(0.0, min(back_s, ended_s) - max(fault.began_s, began_s))
+    return dead_s / (evidence.workers * (ended_s - began_s))
 
 
 def _machine(usage: dict[str, Usage], images: int) -> dict[str, float]:

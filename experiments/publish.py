@@ -30,6 +30,7 @@ SHOWN: Final = (
     "wasted_s",
     "detection_s",
     "recovery_s",
+    "dead_share",
     "loss_requested",
     "loss_observed",
 )

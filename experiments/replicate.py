@@ -216,6 +216,7 @@ class Replicate:
         rows = list(_joined(raw, table, reference))
         evidence = Evidence(
             rows=rows,
+            workers=self._scenario.cluster.workers,
             audits=audits,
             faults=happened,
             usage=usage,

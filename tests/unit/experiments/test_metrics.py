@@ -76,6 +76,17 @@ def test_lost_work_and_recovery_are_counted_from_the_audit() -> None:
     assert (found["faults"], found["detection_s"], found["recovery_s"]) == (1, 2.0, 5.0)
 
 
+def test_a_worker_is_dead_from_its_crash_to_the_first_lease_of_its_next_life() -> None:
+    rows = [row(began_s=10.0, ended_s=12.0), row(began_s=10.0, ended_s=20.0)]
+    audits = [audit("j1", 1, "lost", 10.0, 11.0), audit("j1", 2, "succeeded", 14.0, 20.0)]
+    crash = Happened(kind="crash", worker=1, began_s=11.0, ended_s=12.0)
+    hang = Happened(kind="hang", worker=1, began_s=15.0, ended_s=16.0)
+    last = Happened(kind="crash", worker=2, began_s=19.0, ended_s=25.0)
+    found = measure(Evidence(rows, audits, [crash, hang, last], workers=2))
+    assert found["dead_share"] == pytest.approx((3.0 + 1.0) / (2 * 10.0))
+    assert math.isnan(measure(Evidence(rows, audits, [crash]))["dead_share"])
+
+
 def test_use_of_the_machine_is_per_image() -> None:
     found = measure(Evidence([row(), row()], usage={"core": Usage(0.5, 2_000_000)}))
     assert found["cpu_core_ms_per_image"] == pytest.approx(250)
