@@ -115,7 +115,10 @@ class Cluster:
             arguments += ["--engine", "null", "--enable-fault-hooks"]
             env["LOOKOUT_FAULTS"] = f"delay-ms={spec.service_ms:g}"
         else:
-            arguments += ["--engine", "torch", "--threads", str(spec.threads)]
+            # The worker's own choice of a precision is measured for a minute on a busy machine,
+            # and may differ between two workers: a run compares what computes alike.
+            arguments += ["--engine", "torch", "--precision", "fp32"]
+            arguments += ["--threads", str(spec.threads)]
             arguments += ["--batch", str(spec.batch)]
         self.workers[number] = self.spawn(
             f"worker-{number}", f"worker-{number}", *arguments, env=env
