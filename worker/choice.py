@@ -13,7 +13,7 @@ from worker import machine
 from worker.compiled import ingredients, key_of
 from worker.engine import EngineConfig, Precision
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Rises when the same measurements would lead to another choice."""
 
 

@@ -36,7 +36,7 @@ from PIL import Image
 
 from tests.bench.http_paced import LoadResult, post_request, run_load_for, run_paced
 from tests.bench.keeper import is_kept, run_kept
-from tests.bench.peers.naive import GRAPH, WEIGHTS
+from tests.bench.peers.naive import GRAPH, PRECISION, WEIGHTS
 from tests.fakes.cluster import Cluster
 from tests.fakes.weights import lively_weights
 from tests.shared import IMAGENET100, REPOSITORY, make_jpeg, shared_file
@@ -59,6 +59,7 @@ SERVERS = {
     "mosec, batch 8": ("mosec_app", "/inference", {"PEERS_BATCH": "8"}),
     "ray serve": ("ray_app", "/", {}),
 }
+HINTS = {"fp32": "f32", "bf16": "bf16"}
 LOOKOUT, BARE = "lookout, --engine auto", "bare limit"
 
 
@@ -69,6 +70,8 @@ class Stage:
     folder: Path
     seconds: float
     bodies: list[bytes] = field(default_factory=list)
+    precision: str = ""
+    """What `auto` took, and so what the peers get; known after the first bare measurement."""
 
     @property
     def cache(self) -> Path:
@@ -125,7 +128,9 @@ def bare(stage: Stage, what: str = "rate", processes: int = 2) -> float:
         for _ in range(processes)
     ]
     for process in running:
-        assert process.stdout and process.stdout.readline() == "ready\n"
+        assert process.stdout
+        ready, stage.precision = process.stdout.readline().split()
+        assert ready == "ready"
     for process in running:
         assert process.stdin
         process.stdin.write("go\n")
@@ -171,6 +176,7 @@ def peer(stage: Stage, name: str) -> Iterator[tuple[str, int, list[bytes]]]:
         **os.environ,
         GRAPH: str(stage.graph),
         WEIGHTS: str(stage.folder / "weights.pth"),
+        PRECISION: HINTS[stage.precision],
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
         **extra,
@@ -363,6 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     STAGE.mkdir(parents=True, exist_ok=True)
     stage = Stage(STAGE, options.seconds)
     stage.prepare()
+    bare(stage, "alone", processes=1)  # measures and compiles, where nothing is cached yet
     print(about(stage), flush=True)
     measure_rounds(names, options.rounds, rows, lambda name: images_per_s(stage, name))
     lines = []
@@ -389,8 +396,10 @@ def about(stage: Stage) -> str:
     versions = {n: machine.version_of(n) for n in ("openvino", "torch", "pillow")}
     sizes = [len(body) for body in stage.bodies]
     return (
-        f"{machine.cpu_model()}, {machine.cores()} cores; {versions}; {', '.join(PACKAGES)};"
-        f" {len(sizes)} JPEGs, mean {statistics.mean(sizes) / 1000:.0f} kB; loop of {CONCURRENCY}"
+        f"{machine.cpu_model()}, {machine.cores()} cores; {stage.precision}; {versions};"
+        f" {', '.join(PACKAGES)};"
+        f" {len(sizes)} JPEGs, mean {statistics.mean(sizes) / 1000:.0f} kB;"
+        f" loop of {CONCURRENCY}"
     )
 
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from wire.card import Card
 from worker.decode import DecodeLimits, Decoder
-from worker.engine import EngineConfig, Precision, make_engine
+from worker.engine import AUTO
 from worker.preprocess import Preprocessor
+from worker.selection import Selection, SelectionConfig
 
 BATCH = 4
 
@@ -26,13 +27,13 @@ def main() -> None:
     """Arguments: folder with card.json, weights and images; cache; seconds; `rate` or `alone`."""
     folder, cache, seconds, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
     card = msgspec.json.decode((folder / "card.json").read_bytes(), type=Card)
-    engine = make_engine("openvino", EngineConfig(cache, 1, BATCH, Precision.BF16))
-    engine.load(card, folder / "weights.pth")
-    engine.warm_up()
+    # What a worker would take, by the same measurement, which both keep in one cache.
+    selection = Selection(SelectionConfig(AUTO, AUTO, 1, BATCH, cache))
+    engine = selection.prepare(card, folder / "weights.pth")
     decoder, prepare = Decoder(DecodeLimits()), Preprocessor(card.preprocessing, exact=False)
     bodies = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
-    batch, times_s, count = (BATCH if what == "rate" else 1), [], 0
-    print("ready", flush=True)
+    batch, times_s, count = (engine.config.batch_max if what == "rate" else 1), [], 0
+    print("ready", engine.config.precision, flush=True)
     sys.stdin.readline()
     began_s = time.perf_counter()
     while (now := time.perf_counter()) - began_s < float(seconds):

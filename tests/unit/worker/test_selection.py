@@ -14,7 +14,7 @@ from tests.fakes.weights import lively_weights
 from tests.shared import REPOSITORY
 from wire.card import Card
 from wire.errors import EnvironmentFault
-from worker import selection
+from worker import calibrate, selection
 from worker.agreement import agreement, same_best
 from worker.calibrate import BUDGET_S, best_of, choose
 from worker.choice import Choice, Trial, Wish, choice_key, recall, remember
@@ -107,6 +107,16 @@ def test_measures_every_kind_and_takes_the_fastest(
     assert all(t.rate_per_s > 0 and 0.9 <= t.agreement <= 1.0 for t in found.trials)
     assert found.best.rate_per_s * 1.03 >= max(t.rate_per_s for t in found.trials)
     assert BUDGET_S < 10
+
+
+def test_the_first_engine_is_tried_in_every_precision_however_long_it_takes(
+    model: tuple[Card, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "BUDGET_S", 0.0)
+    kinds = allowed("auto", "auto")
+    found = choose(*model, Wish(kinds=kinds, threads=1, batch_max=1), tmp_path)
+    tried = [(t.engine, t.precision) for t in found.trials]
+    assert tried == [kind for kind in kinds if kind[0] == "openvino"]
 
 
 def test_auto_does_without_an_engine_that_is_not_installed(
