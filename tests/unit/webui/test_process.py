@@ -20,7 +20,7 @@ from tests.unit.webui.conftest import REPOSITORY, Web, picture
 from webui.__main__ import configure
 from webui.server import bind
 from wire.errors import EnvironmentFault
-from wire.options import apply_options, tcp_options
+from wire.options import USER_TIMEOUT_MS, apply_options, hasty_options
 
 
 def run_main(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -136,14 +136,18 @@ def test_a_dead_process_is_replaced(own_core: FakeCore, start_web: Callable[...,
 
 
 def test_connections_inherit_what_keeps_them_going_on_a_bad_link() -> None:
-    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
-        accepted, _ = listening.accept()
-        with accepted:
-            for name, level, option, value in tcp_options():
-                if isinstance(value, int) and name in _granted(listening):
-                    assert accepted.getsockopt(level, option) == value, name
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+    with bind("127.0.0.1", 0) as listening:
+        set_here = apply_options(listening, hasty=True)
+        assert "TCP_USER_TIMEOUT" in set_here
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            with accepted:
+                for name, level, option, value in hasty_options():
+                    if isinstance(value, int) and name in set_here:
+                        assert accepted.getsockopt(level, option) == value, name
 
 
-def _granted(listening: socket.socket) -> dict[str, int | str]:
-    return apply_options(listening)
+def test_a_listening_web_has_them() -> None:
+    with bind("127.0.0.1", 0) as listening:
+        user_timeout_ms = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert user_timeout_ms == USER_TIMEOUT_MS
