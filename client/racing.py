@@ -2,7 +2,7 @@
 
 A lost SYN is repeated after a second; where many are lost, that and the next ones decide how
 long an image takes. So another connection is tried beside the first as soon as that one is
-late. On a link that is well no second one is ever begun. After "Happy Eyeballs" (RFC 8305),
+late. On a link that is well no second one is begun. After "Happy Eyeballs" (RFC 8305),
 which does so over several addresses.
 """
 
@@ -14,8 +14,10 @@ from collections.abc import Iterable
 import httpcore
 from httpcore import SOCKET_OPTION, AsyncNetworkStream
 
-LATE_S = 0.25
-TRIES_MAX = 8
+LATE_S = 0.3
+"""The first wait before another try; each next one is twice as long, so that a busy machine,
+where everything is late, is not made busier."""
+TRIES_MAX = 4
 
 
 class RacingBackend(httpcore.AsyncNetworkBackend):
@@ -44,7 +46,7 @@ class RacingBackend(httpcore.AsyncNetworkBackend):
                         host, port, timeout, local_address, socket_options
                     )
                     tries.append(asyncio.ensure_future(one))
-                late_s = LATE_S if len(tries) < TRIES_MAX else None
+                late_s = LATE_S * 2 ** (len(tries) - 1) if len(tries) < TRIES_MAX else None
                 done, _ = await asyncio.wait(
                     tries, timeout=late_s, return_when=asyncio.FIRST_COMPLETED
                 )
