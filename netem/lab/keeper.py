@@ -17,18 +17,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from netem import doctor
 from netem.errors import MissingFeature, NetemError, Refused
-from netem.lab import folder, namespaces, processes
+from netem.lab import channel, folder, namespaces, processes
 from netem.lab.links import Links
 from netem.lab.messages import (
-    LINE_BYTES_MAX,
     Answer,
     Change,
     Cut,
@@ -51,9 +49,6 @@ from netem.lab.userspace import UserspaceLinks
 from netem.lab.veth import VethLinks
 from netem.spec import CUT, Duplex
 from netem.tc.runner import LocalRunner, drive
-
-REQUEST_TIMEOUT_S: Final = 5.0
-BACKLOG: Final = 16
 
 log = logging.getLogger("netem.lab")
 
@@ -129,10 +124,8 @@ class Keeper:
         ends = False
         # Who asked may be gone before it is answered.
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(REQUEST_TIMEOUT_S)
-            line = connection.makefile("rb").readline(LINE_BYTES_MAX)
-            answer, ends = self._answer(line)
-            connection.sendall(msgspec.json.encode(answer) + b"\n")
+            answer, ends = self._answer(channel.hear(connection))
+            connection.sendall(channel.line_of(answer))
         return ends
 
     def _answer(self, line: bytes) -> tuple[Answer, bool]:
@@ -202,7 +195,7 @@ def main(order: Order) -> int:
             raise
         _say(Fault.of(problem))
         return 1
-    with contextlib.closing(keeper), _listener(path / folder.SOCKET) as listener:
+    with contextlib.closing(keeper), channel.listener(path / folder.SOCKET) as listener:
         folder.write(path, keeper.record())
         _say(Done(time.monotonic()))
         reason = keeper.serve(listener, owner_fd)
@@ -277,18 +270,10 @@ def _install_names(file: Path, text: str) -> None:
             raise NetemError("mount", f"`{' '.join(command)}` failed: {done.stderr.strip()}")
 
 
-@contextlib.contextmanager
-def _listener(path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen(BACKLOG)
-        yield listener
-
-
-def _say(answer: Any) -> None:
+def _say(answer: Answer) -> None:
     """One line to whoever started this; stdout is closed with it."""
     with contextlib.suppress(OSError):
-        os.write(sys.stdout.fileno(), msgspec.json.encode(answer) + b"\n")
+        os.write(sys.stdout.fileno(), channel.line_of(answer))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

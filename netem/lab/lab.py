@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import select
 import socket
 import subprocess
 import sys
@@ -25,15 +24,12 @@ from typing import Final, Self
 import msgspec
 
 from netem.errors import NetemError
-from netem.lab import folder, processes
+from netem.lab import channel, folder, processes
 from netem.lab.messages import (
-    LINE_BYTES_MAX,
-    Answer,
     Change,
     Cut,
     Done,
     Down,
-    Fault,
     Heal,
     LinkState,
     Observe,
@@ -48,7 +44,6 @@ from netem.spec import Duplex
 
 UP_TIMEOUT_S: Final = 180.0
 """A second on an ordinary machine; User-Mode Linux beside busy processes needs a minute."""
-ANSWER_TIMEOUT_S: Final = 30.0
 
 
 class Lab:
@@ -240,7 +235,7 @@ class Lab:
 
     def _await_end(self) -> None:
         if self._keeper is not None:
-            self._keeper.wait(ANSWER_TIMEOUT_S)
+            self._keeper.wait(channel.ANSWER_TIMEOUT_S)
 
     # --- the keeper ------------------------------------------------------------------------
 
@@ -250,11 +245,7 @@ class Lab:
         return answer.at_s
 
     def _ask(self, request: Request) -> State | Done:
-        line = _exchange(self.name, msgspec.json.encode(request) + b"\n")
-        answer: Answer = msgspec.json.decode(line, type=Answer)
-        if isinstance(answer, Fault):
-            raise answer.error()
-        return answer
+        return channel.ask(folder.root() / self.name / folder.SOCKET, self.name, request)
 
 
 def down(name: str) -> bool:
@@ -302,29 +293,11 @@ def _await_up(keeper: subprocess.Popen[bytes], name: str, path: Path) -> None:
         NetemError: the lab could not be built; with the keeper's reason.
     """
     assert keeper.stdout is not None
-    with keeper.stdout as stdout:
-        if not select.select([stdout], [], [], UP_TIMEOUT_S)[0]:
-            raise NetemError("slow", f"lab {name} was not up within {UP_TIMEOUT_S:.0f} s")
-        line = stdout.readline(LINE_BYTES_MAX)
-    if not line:
+    try:
+        with keeper.stdout as stdout:
+            answer = channel.first_answer(stdout, UP_TIMEOUT_S)
+    except TimeoutError:
+        raise NetemError("slow", f"lab {name} was not up within {UP_TIMEOUT_S:.0f} s") from None
+    if answer is None:
         said = (path / folder.LOG).read_text(errors="replace") if path.exists() else ""
         raise NetemError("keeper", f"the keeper of lab {name} ended: {said.strip() or 'silently'}")
-    answer: Answer = msgspec.json.decode(line, type=Answer)
-    if isinstance(answer, Fault):
-        raise answer.error()
-
-
-def _exchange(name: str, line: bytes) -> bytes:
-    path = folder.root() / name / folder.SOCKET
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(ANSWER_TIMEOUT_S)
-            connection.connect(str(path))
-            connection.sendall(line)
-            return connection.makefile("rb").readline(LINE_BYTES_MAX)
-    except OSError as problem:
-        raise NetemError(
-            "gone",
-            f"lab {name} does not answer ({problem}): it has ended, or its keeper was killed; "
-            f"`netem lab down {name}` removes what is left",
-        ) from problem

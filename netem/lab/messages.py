@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from netem.backend import LinkReading
 from netem.errors import BadSpec, MissingFeature, NetemError, Refused
 from netem.lab.topology import Topology
 from netem.spec import Duplex
-
-LINE_BYTES_MAX: Final = 1024 * 1024
 
 
 class Order(msgspec.Struct, frozen=True):
