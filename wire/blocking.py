@@ -20,8 +20,12 @@ from wire.errors import ConnectionClosed, EnvironmentFault, PeerFault
 from wire.framing import FRAME_BYTES_MAX
 from wire.handshake import ClientHandshake
 from wire.messages import Hello, Message, ProtocolFault, Welcome
-from wire.options import apply_options
+from wire.options import apply_options, wake_at
 from wire.session import Session
+
+WAKE_BYTES_MAX = 2**15
+"""Of an image that comes in segments so much is waited for at once: a thread that wakes for
+each of its 70 segments takes longer than the link. Well below any receive buffer."""
 
 
 class BlockingConnection:
@@ -44,6 +48,7 @@ class BlockingConnection:
         self._send_lock = threading.Lock()
         self._receive_lock = threading.Lock()
         self._reason: str | None = None
+        self._wakes_at = 1
 
     @property
     def welcome(self) -> Welcome:
@@ -145,15 +150,13 @@ class BlockingConnection:
     def _fill(self, deadline_s: float | None) -> bool:
         """Read once; False if nothing came in time."""
         buffer = self._session.get_buffer()
-        while True:
-            try:
-                n = self._sock.recv_into(buffer)
-                break
-            except BlockingIOError:
-                if not self._wait(select.POLLIN, deadline_s):
-                    return False
-            except OSError as error:
-                raise self._ended(f"the connection broke: {error}") from error
+        in_time = True
+        while (n := self._read(buffer)) is None:
+            if not in_time:
+                return False
+            self._wake_at(min(max(1, self._session.missing_bytes), WAKE_BYTES_MAX))
+            # In time or not: less than was waited for is to be read, too.
+            in_time = self._wait(select.POLLIN, deadline_s)
         if n == 0:
             raise self._ended("the master closed the connection")
         try:
@@ -162,6 +165,20 @@ class BlockingConnection:
             if self._session.fault is not None:
                 self._accuse(self._session.fault)
         return True
+
+    def _read(self, buffer: memoryview) -> int | None:
+        """How many bytes there were; None if there are none yet, 0 at the end."""
+        try:
+            return self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._ended(f"the connection broke: {error}") from error
+
+    def _wake_at(self, waiting_bytes: int) -> None:
+        if waiting_bytes != self._wakes_at:
+            self._wakes_at = waiting_bytes
+            wake_at(self._sock, waiting_bytes)
 
     def _accuse(self, fault: PeerFault) -> None:
         """Tell the master what it did wrong, if that can be done at once, and end."""

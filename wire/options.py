@@ -8,6 +8,7 @@ not grant is left out; what was set is returned for the log.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from typing import Protocol
@@ -60,6 +61,15 @@ def tcp_options() -> list[tuple[str, int, int, int | bytes]]:
     thin = ("TCP_THIN_LINEAR_TIMEOUTS", socket.IPPROTO_TCP, _TCP_THIN_LINEAR_TIMEOUTS, 1)
     rto = ("TCP_RTO_MAX_MS", socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, RTO_MAX_MS)
     return [*found, thin, rto] if sys.platform == "linux" else found
+
+
+def wake_at(sock: OptionSocket, waiting_bytes: int) -> None:
+    """Let a wait for input end only when so many bytes are there, or the end; 1 is the default.
+
+    Linux alone heeds it, and for TCP alone.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, waiting_bytes)
 
 
 def hasty_options() -> list[tuple[str, int, int, int | bytes]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import sys
 
 # mallopt(3): memory up to this stays with the process when it is freed.
 M_TRIM_THRESHOLD = -1
@@ -18,6 +19,19 @@ MMAP_BYTES = 8 * 2**20
 """Larger buffers are mapped singly and given back; a part of a submission is smaller."""
 GC_YOUNG_OBJECTS = 20_000
 """Objects between two collections of the youngest generation; Python's 700 took 3 to 5 %."""
+
+SWITCH_INTERVAL_S = 0.0005
+"""For so long a thread of Python keeps the others from running; the default is 5 ms."""
+
+
+def take_short_turns() -> None:
+    """Let threads that wait for bytes have their turn soon. Call once, before they start.
+
+    A worker has one thread for each of its streams: with the default the one that had an
+    image waited for the others, and 16 streams carried 21 Mbit/s instead of 90 (measured
+    inside User-Mode Linux, one processor, no loss).
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def tune() -> None:

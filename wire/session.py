@@ -91,6 +91,12 @@ class Session:
         """Length of the frame that is not complete, where known."""
         return self._frames.announced_bytes
 
+    @property
+    def missing_bytes(self) -> int:
+        """How much of the frame is still to come; 0 while its length isn't known."""
+        announced = self._frames.announced_bytes
+        return announced and HEADER_BYTES + announced - self._frames.pending_bytes
+
     def data_to_send(self) -> list[bytearray]:
         """Take what the handshake wants sent, as whole frames."""
         outbox, self._outbox = self._outbox, []

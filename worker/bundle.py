@@ -85,7 +85,7 @@ class Bundle:
         """Send over the best stream; False if the membership is over."""
         tried: set[int] = set()
         while streams := [stream for stream in self._all() if stream.number not in tried]:
-            at = choose(s.load() for s in streams) if len(streams) > 1 else 0
+            at = _best(streams) if len(streams) > 1 else 0
             if streams[at].send(message):
                 return True
             tried.add(streams[at].number)  # it has ended, and its thread is about to say so
@@ -217,3 +217,8 @@ class Bundle:
             old = None if dial.replaces is None else self._streams.get(dial.replaces)
             if old is not None:
                 old.close("another stream takes over")
+
+
+def _best(streams: list[Stream]) -> int:
+    now = time.monotonic()
+    return choose(stream.load(now) for stream in streams)

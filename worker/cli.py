@@ -143,6 +143,7 @@ def _add_train(
 
 
 def _join(flags: argparse.Namespace) -> int:
+    from wire.process import take_short_turns
     from worker import logs
     from worker.config import build_config
     from worker.decode import silence_pillow
@@ -158,6 +159,7 @@ def _join(flags: argparse.Namespace) -> int:
     log = logging.getLogger("lookout.worker")
     logs.event(log, logging.INFO, "starting", name=name, pid=os.getpid(), **config.shown())
     silence_pillow()
+    take_short_turns()
     service = Service(config, name, secrets.token_hex(8), f"lookout {_version()}")
     signal.signal(signal.SIGTERM, service.drain)
     signal.signal(signal.SIGINT, service.drain)

@@ -16,7 +16,7 @@ import msgspec
 from wire import blocking
 from wire import messages as m
 from wire.errors import ConnectionClosed, PeerFault
-from wire.streams import Load, Unconfirmed
+from wire.streams import SMALL_BYTES, Backlog, Load, Unconfirmed
 from wire.tcpinfo import TcpInfo, read_tcp_info, unacknowledged_bytes
 
 BEAT_LOCK_S = 0.05
@@ -51,6 +51,7 @@ class Stream:
         self._lock = threading.Lock()
         self._open = True
         self._unconfirmed: Unconfirmed[m.Message] = Unconfirmed()
+        self._backlog = Backlog()
         self._thread: threading.Thread | None = None
 
     def start(self, owner: StreamOwner) -> None:
@@ -70,6 +71,7 @@ class Stream:
                 if not self._open:
                     return False
                 fits = self._unconfirmed.sent(message)
+                self._backlog.sent(SMALL_BYTES)
             if not fits:
                 self.close("too many messages wait for the master's confirmation")
             self._try(message)
@@ -87,9 +89,9 @@ class Stream:
         finally:
             self._writing.release()
 
-    def load(self) -> Load:
+    def load(self, now: float) -> Load:
         """What `wire.streams.choose` judges by."""
-        return Load(self.silence_s, unacknowledged_bytes(self.connection.socket))
+        return Load(self.silence_s, self._backlog.read(self._waiting, now))
 
     def counted(self) -> tuple[int, int]:
         """Segments sent and segments repeated since the last call."""
@@ -121,6 +123,9 @@ class Stream:
             self._thread.join(timeout_s)
 
     # --- inside ---------------------------------------------------------------------------
+
+    def _waiting(self) -> int:
+        return unacknowledged_bytes(self.connection.socket)
 
     def _try(self, message: m.Message) -> None:
         # The receiving thread sees the end, too, and reports it.

@@ -9,11 +9,21 @@ stream left undelivered is handed to whoever dispatches.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from master.scheduler.effects import Grant
 from wire.aio import Connection
-from wire.messages import Heartbeat, HeartbeatAck, Message
-from wire.streams import STREAMS_PER_WORKER_MAX, Load, LossMeter, StreamPlan, Unconfirmed, choose
+from wire.messages import Assign, Heartbeat, HeartbeatAck, Message
+from wire.streams import (
+    SMALL_BYTES,
+    STREAMS_PER_WORKER_MAX,
+    Backlog,
+    Load,
+    LossMeter,
+    StreamPlan,
+    Unconfirmed,
+    choose,
+)
 from wire.tcpinfo import TcpInfo, read_tcp_info, unacknowledged_bytes
 
 MEASURE_INTERVAL_S = 1.0
@@ -31,6 +41,7 @@ class Stream:
     connection: Connection
     heard_at: float
     counted: TcpInfo = field(default_factory=lambda: TcpInfo(0.0, 0, 0))
+    backlog: Backlog = field(default_factory=Backlog)
     unconfirmed: Unconfirmed[Undelivered] = field(default_factory=Unconfirmed)
 
 
@@ -79,6 +90,7 @@ class Streams:
         stream = self._best(now)
         if self._capable and not stream.unconfirmed.sent(grant or message):
             stream.connection.abort("too many messages wait for the worker's confirmation")
+        stream.backlog.sent(len(message.image) if isinstance(message, Assign) else SMALL_BYTES)
         stream.connection.send(message)
 
     def beat(self, connection: Connection, beat: Heartbeat, now: float) -> bool:
@@ -123,6 +135,9 @@ class Streams:
 
 
 def _load(stream: Stream, now: float) -> Load:
+    return Load(now - stream.heard_at, stream.backlog.read(partial(_waiting, stream), now))
+
+
+def _waiting(stream: Stream) -> int:
     connection = stream.connection
-    backlog_bytes = connection.write_buffer_bytes + unacknowledged_bytes(connection.socket)
-    return Load(now - stream.heard_at, backlog_bytes)
+    return connection.write_buffer_bytes + unacknowledged_bytes(connection.socket)

@@ -241,6 +241,36 @@ def test_a_master_that_leaves_in_the_handshake_is_named() -> None:
         blocking.connect(address, TOKEN, hello())
 
 
+def test_an_image_that_comes_in_drips_is_a_sign_of_life_and_arrives_whole() -> None:
+    """A wait that ends with less than it waited for reads what is there; the last byte wakes."""
+    image = m.Image(request=1, name="", media_type="", data=bytes(5 * blocking.WAKE_BYTES_MAX))
+    whole = bytes(codec.frame(image))
+    drips = [whole[:10], whole[10:2000], whole[2000 : blocking.WAKE_BYTES_MAX], whole[-1:]]
+    rest = whole[blocking.WAKE_BYTES_MAX : -1]
+    seen = threading.Semaphore(0)
+
+    def behave(sock: socket.socket) -> None:
+        welcome(sock)
+        for drip in (*drips[:3], rest, drips[3], whole):
+            sock.sendall(drip)
+            assert seen.acquire(timeout=DEADLINE_S)
+        until_end(sock)
+
+    with (
+        bad_master(behave) as address,
+        blocking.connect(address, TOKEN, hello("web")) as web,
+    ):
+        for arrived in (10, 2000, blocking.WAKE_BYTES_MAX, len(whole) - 1):
+            deadline_s = time.monotonic() + DEADLINE_S
+            while web.pending_bytes < arrived and time.monotonic() < deadline_s:
+                assert web.receive(0.05) is None
+            assert web.pending_bytes == arrived
+            seen.release()
+        for _ in range(2):
+            assert web.receive(DEADLINE_S) == image
+            seen.release()
+
+
 def test_a_fault_of_the_master_comes_after_its_good_messages_and_is_reported_to_it() -> None:
     heard: list[bytes] = []
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire import streams
-from wire.streams import Load, LossMeter, StreamPlan, Unconfirmed, choose
+from wire.streams import Backlog, Load, LossMeter, StreamPlan, Unconfirmed, choose
 
 
 def test_the_least_loaded_lively_stream_is_chosen() -> None:
@@ -16,6 +16,22 @@ def test_the_least_loaded_lively_stream_is_chosen() -> None:
     assert choose([Load(0.0, 100), Load(0.0, 100)]) == 0, "the first of equals"
     assert choose([Load(streams.STALL_S, 0), Load(0.1, 10**6)]) == 1, "a silent one has no room"
     assert choose([Load(9.0, 5), Load(8.0, 4)]) == 1, "all silent: the least loaded"
+
+
+def test_a_backlog_is_counted_between_two_questions_to_the_kernel() -> None:
+    asked: list[int] = []
+
+    def ask() -> int:
+        asked.append(7)
+        return 700
+
+    backlog = Backlog()
+    assert backlog.read(ask, 10.0) == 700, "the first is asked for"
+    backlog.sent(100_000)
+    assert backlog.read(ask, 10.0 + streams.BACKLOG_AGE_S / 2) == 100_700
+    assert len(asked) == 1
+    assert backlog.read(ask, 10.0 + streams.BACKLOG_AGE_S) == 700, "the kernel knows better"
+    assert len(asked) == 2
 
 
 def test_what_came_ahead_of_an_answered_mark_is_confirmed() -> None:
