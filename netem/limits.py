@@ -67,10 +67,12 @@ def check_probability(key: str, value: float) -> None:
     """Raise BadSpec unless `value` is a probability that `sch_netem` can express."""
     if not _is_number(value):
         raise BadSpec(f"{key} is {value!r}, and must be a number from 0 to 1")
-    if value != 0 and not PROBABILITY_MIN <= value <= 1:
+    if not 0 <= value <= 1:
+        raise BadSpec(f"{key}={units.PROBABILITY.write(value)} is no probability: give 0% to 100%")
+    if 0 < value < PROBABILITY_MIN:
         raise BadSpec(
-            f"{key}={units.PROBABILITY.write(value)} is no probability: from 0% to 100%, and "
-            f"not between 0 and {units.PROBABILITY.write(PROBABILITY_MIN)}"
+            f"{key}={units.PROBABILITY.write(value)} is less than the kernel can count: give "
+            f"{units.PROBABILITY.write(PROBABILITY_MIN)} or more, or 0"
         )
 
 

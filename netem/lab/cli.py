@@ -53,6 +53,7 @@ def add_parser(commands: Any) -> None:
     forward.add_argument("port", metavar="PORT", type=int)
     forward.add_argument("local", metavar="LOCAL", type=int, nargs="?", default=0)
     end = _verb(verbs, "down", _down, "end a lab, or what a crash left of it")
+    _add_name(end)
     end.add_argument("--all", action="store_true", help="every lab of this user")
 
 
@@ -61,6 +62,13 @@ def _verb(verbs: Any, name: str, run: Any, what: str) -> argparse.ArgumentParser
     parser.add_argument("--lab", metavar="NAME", help="which lab (the only one there is)")
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_name(verb: argparse.ArgumentParser) -> None:
+    """The lab as a bare word, too, where there is no other: as the messages write it."""
+    verb.add_argument(
+        "lab", metavar="NAME", nargs="?", default=argparse.SUPPRESS, help="the same as --lab NAME"
+    )
 
 
 def _add_up(verbs: Any) -> None:
@@ -84,6 +92,7 @@ def _add_exec(verbs: Any) -> None:
 
 def _add_status(verbs: Any) -> None:
     status = _verb(verbs, "status", _status, "what is requested, and what is observed")
+    _add_name(status)
     status.add_argument("--json", action="store_true", help="for programs")
 
 

@@ -190,10 +190,12 @@ def main(order: Order) -> int:
         owner_fd = _owner(order.owner_pid)
         keeper = Keeper(order)
     except BaseException as problem:
+        # Its log goes with the folder, so that whatever it was has to be said here.
         folder.remove(path)
+        if isinstance(problem, Exception):
+            _say(Fault.of(problem))
         if not isinstance(problem, NetemError):
             raise
-        _say(Fault.of(problem))
         return 1
     with contextlib.closing(keeper), channel.listener(path / folder.SOCKET) as listener:
         folder.write(path, keeper.record())

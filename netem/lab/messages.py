@@ -119,8 +119,11 @@ class Fault(msgspec.Struct, frozen=True, tag=True):
     @classmethod
     def of(cls, problem: Exception) -> Fault:
         """What to say of an error."""
-        code = problem.code if isinstance(problem, NetemError) else "internal"
-        return cls(type(problem).__name__, code, str(problem))
+        if isinstance(problem, NetemError):
+            return cls(type(problem).__name__, problem.code, str(problem))
+        # The name, too: a KeyError's text is its key.
+        name = type(problem).__name__
+        return cls(name, "internal", f"{name}: {problem}")
 
     def error(self) -> NetemError:
         """The error at the other end."""

@@ -96,14 +96,18 @@ def start_ticks(pid: int) -> int:
     """When a process started, in ticks since boot: with its id, who it is.
 
     Raises:
-        ProcessLookupError: there is none with this id.
+        ProcessLookupError: there is none with this id, or one that has ended and waits for
+            its parent to notice; some containers' first process never does.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(pid) from None
     # The name may hold spaces and parentheses; what follows the last one doesn't (proc(5)).
-    return int(text.rpartition(")")[2].split()[19])
+    fields = text.rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(pid)
+    return int(fields[19])
 
 
 def boot_id() -> str:

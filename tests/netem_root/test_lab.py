@@ -248,8 +248,11 @@ def test_the_command_line_from_up_to_down(tmp_path: Path) -> None:
         assert state["requested"]["ingress"]["rate_bps"] == 1_000_000
         assert "no host 'worker-9'" in netem("cut", *this, "worker-9", status=2)
     finally:
-        assert f"lab {name} is gone" in netem("down", "--lab", name)
+        refused = netem("up", topology, "--name", name, status=1)
+        assert f"`netem lab down {name}` ends it" in refused
+        assert f"lab {name} is gone" in netem("down", name)
     assert "there is no lab" in netem("status", "--lab", name, status=1)
+    assert "there is no lab" in netem("status", name, status=1)
 
 
 UNPRIVILEGED = """

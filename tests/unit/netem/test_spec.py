@@ -110,7 +110,7 @@ def test_one_kind_of_loss_takes_the_place_of_the_other() -> None:
         ("loss=1e-3%", ["loss=1e-3%", "10%"]),
         ("loss=nan%", ["loss=nan%", "no number"]),
         ("loss=٣%", ["no number"]),
-        ("loss=0.00000001%", ["loss=0.00000001%", "not between 0"]),
+        ("loss=0.00000001%", ["loss=0.00000001%", "0.000000023283064365386963% or more"]),
         ("loss=10% bursts=1%,10%", ["exclude", "keep one"]),
         ("loss=1% loss=2%", ["loss", "twice", "keep one"]),
         ("bursts=1%", ["bursts=1%", "P,R"]),
