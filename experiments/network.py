@@ -118,6 +118,8 @@ class _Loopback:
 
     def spoil(self) -> None:
         for relay in self._every():
+            # What passed before met no faults: it would make the observed loss less.
+            relay.counts = Counts()
             relay.faults = self._scenario.message
 
     def heal(self) -> dict[str, Any]:
