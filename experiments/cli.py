@@ -108,12 +108,15 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     del options
-    table = Table("preset", "what", "points", "replicates", "at most", "network", box=None)
+    columns = ("points", "replicates", "took here", "at most", "network")
+    table = Table("preset", "what", *columns, box=None)
     for name in presets.names():
         one = presets.listed(name)
         network = "lab" if one.needs_lab else "loopback"
         minutes = f"{one.longest_s / 60:.0f} min"
-        table.add_row(name, one.title, str(one.points), str(one.replicates), minutes, network)
+        took = "?" if one.measured_s is None else f"{one.measured_s / 60:.0f} min"
+        sizes = (str(one.points), str(one.replicates))
+        table.add_row(name, one.title, *sizes, took, minutes, network)
     Console().print(table)
     return 0
 

@@ -173,10 +173,12 @@ def task_stream(title: str, bars: Sequence[Bar], marks: Sequence[Mark]) -> Pictu
         return _picture("stream", figure)
 
 
+# A worker died or fell silent with it, or another one (a hedge, a late result) was first.
+IN_VAIN: Final = "in vain: lost, or another was first"
 _KINDS: Final[dict[str, dict[str, Any]]] = {
     "done": {"facecolor": "#9fb8c8", "edgecolor": "#4a6577", "linewidth": 0.4},
     "done again, after a loss": {"facecolor": "#14405c", "edgecolor": "#14405c", "linewidth": 0.4},
-    "lost": {"facecolor": "white", "edgecolor": INK, "linewidth": 0.8, "hatch": "//////"},
+    IN_VAIN: {"facecolor": "white", "edgecolor": INK, "linewidth": 0.8, "hatch": "//////"},
 }
 _FAULTS: Final = {
     "crash": ("x", "killed"),
@@ -189,7 +191,7 @@ _FAULTS: Final = {
 
 def _kind(bar: Bar) -> str:
     if not bar.succeeded:
-        return "lost"
+        return IN_VAIN
     return "done again, after a loss" if bar.is_repeat else "done"
 
 

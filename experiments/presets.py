@@ -12,16 +12,22 @@ from experiments.scenario_file import parse, points
 
 # Starting and stopping master and workers, per replicate, on two cores.
 SETUP_S = 12.0
+# Whole runs on two cores, shared with other work (docs/experiments.md).
+MEASURED_S: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One line of `experiments list`. It takes no longer than `longest_s`."""
+    """One line of `experiments list`. It takes no longer than `longest_s`.
+
+    `measured_s` is how long it took on two cores that others used, too; None if it was not run.
+    """
 
     name: str
     title: str
     points: int
     replicates: int
+    measured_s: float | None
     longest_s: float
     needs_lab: bool
 
@@ -60,4 +66,5 @@ def listed(name: str) -> Listed:
     rounds = stop.replicates * len(swept)
     longest_s = sum(p.scenario.stop.longest_s for p in swept) * stop.replicates + rounds * SETUP_S
     lab = any(p.scenario.level.value == "packet" for p in swept)
-    return Listed(name, swept[0].scenario.title, len(swept), stop.replicates, longest_s, lab)
+    title, took_s = swept[0].scenario.title, MEASURED_S.get(name)
+    return Listed(name, title, len(swept), stop.replicates, took_s, longest_s, lab)

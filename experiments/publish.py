@@ -177,7 +177,7 @@ def _stream(kept: list[Kept]) -> list[tuple[Picture, str]]:
     ]
     point = f"point {worst.point}, " if worst.point != "-" else ""
     title = f"Task stream of {point}replicate {worst.replicate}"
-    caption = "Each bar is one lease; hatched ones were lost, dark ones did the work again."
+    caption = "Each bar is one lease; hatched ones were in vain, dark ones did the work again."
     return [(plots.task_stream(title, bars, marks), caption)]
 
 
