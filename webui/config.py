@@ -40,6 +40,9 @@ class Limits:
     part_bytes: int = 4 * MIB
     part_images: int = 256
 
+    # Open connections of this process: event streams, slow senders and everybody else.
+    connections: int = 10_000
+
     flask_threads: int = 16
     flask_queue: int = 512
 

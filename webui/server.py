@@ -38,6 +38,8 @@ from wire.options import apply_options
 from wire.process import tune
 
 BACKLOG = 1024
+# Of the open files: what isn't a visitor's connection (the core, downloads, threads, libraries).
+FILES_KEPT = 256
 ADDRESS_UNUSABLE = "address_unusable"
 HEADER_READ_TIMEOUT_MS = 10_000
 PR_SET_PDEATHSIG = 1
@@ -80,7 +82,7 @@ def run(config: Config) -> None:
     logs.configure(config.log_format, config.log_level)
     if config.die_with_parent:
         die_with_parent(os.getppid())
-    raise_file_limit()
+    files = raise_file_limit()
     bound = bind(config.host, config.port)
     server = Server(
         bound,
@@ -89,6 +91,9 @@ def run(config: Config) -> None:
         workers_kill_timeout=round(config.drain_s) + 2,
         respawn_failed_workers=True,
         backlog=BACKLOG,
+        # Not told, granian takes as many connections as the backlog, and those past it wait
+        # unheard: a thousand idle listeners and slow senders would stop every upload.
+        backpressure=connections(config.limits.connections, files),
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_TIMEOUT_MS),
         websockets=False,
         log_enabled=False,
@@ -124,10 +129,16 @@ async def connect(config: Config) -> Connection:
     return await aio.connect(config.core, config.token, hello)
 
 
-def raise_file_limit() -> None:
-    """Take as many open files as the system lets us: each event stream is one."""
+def raise_file_limit() -> int:
+    """Take as many open files as the system lets us (each event stream is one); say how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def connections(wanted: int, files: int) -> int:
+    """Return how many connections a process takes: the bound, or what its open files allow."""
+    return max(1, min(wanted, files - FILES_KEPT))
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -18,7 +18,7 @@ import pytest
 from tests.fakes.core import FakeCore
 from tests.unit.webui.conftest import REPOSITORY, Web, picture
 from webui.__main__ import configure
-from webui.server import bind
+from webui.server import bind, connections
 from wire.errors import EnvironmentFault
 from wire.options import USER_TIMEOUT_MS, apply_options, hasty_options
 
@@ -151,3 +151,10 @@ def test_a_listening_web_has_them() -> None:
     with bind("127.0.0.1", 0) as listening:
         user_timeout_ms = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert user_timeout_ms == USER_TIMEOUT_MS
+
+
+@pytest.mark.parametrize(
+    ("wanted", "files", "taken"), [(10_000, 1_048_576, 10_000), (10_000, 1024, 768), (10, 100, 1)]
+)
+def test_connections_are_what_the_open_files_allow(wanted: int, files: int, taken: int) -> None:
+    assert connections(wanted, files) == taken
