@@ -68,6 +68,8 @@ RETRY_AFTER_S = {
     "queue_full": 1.0,
     "storage_busy": 1.0,
     "storage_failed": 30.0,
+    "draining": 5.0,
+    "not_ready": 2.0,
     "key_in_use": 1.0,
 }
 

@@ -9,7 +9,8 @@ from webui.api import make_app
 from webui.config import Config
 from webui.core import Core
 from webui.openapi import document
-from webui.problems import CODES
+from webui.problems import CODES, from_refused
+from wire import messages
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 # Addresses of the page, which aren't the API.
@@ -55,3 +56,13 @@ def test_the_docs_list_every_address() -> None:
     text = DOCS.read_text()
     for path, method in documented():
         assert f"`{method.upper()} {path}" in text, (method, path)
+
+
+def test_whoever_may_come_back_is_told_when() -> None:
+    """429 and 503, whoever raises them and whether or not the core has named a time."""
+    for code, (status, _) in CODES.items():
+        if status in (429, 503):
+            headers = dict(
+                from_refused(messages.Refused(request=1, code=code, message="")).headers()
+            )
+            assert int(headers["Retry-After"]) >= 1, code
