@@ -9,17 +9,20 @@ cluster serves them, with the ImageNet weights of the shared data.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwright
 
 from tests.browser.conftest import FLAGS
 from tests.fakes.cluster import Cluster
 from tests.shared import make_jpeg, need_chromium
 
 READY_MS = 60_000
+PICTURES_MS = 5_000
 BUSY = 400
+WORKERS = ("atlas", "borealis", "cygnus")
 DESKTOP = {"viewport": {"width": 1280, "height": 860}, "color_scheme": "light"}
 DARK = {"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"}
 PHONE = {
@@ -41,17 +44,21 @@ def shoot(images: Path, out: Path, lookout: Cluster, browser: Browser, scratch: 
         return page
 
     def save(page: Page, name: str) -> None:
-        # Those below the window load when somebody scrolls to them, so only these are waited for.
-        page.wait_for_function(
-            """() => [...document.images].every((image) => image.complete
-                || image.getBoundingClientRect().top > innerHeight)"""
-        )
+        # Those below the window load when somebody scrolls to them, so only these are waited for;
+        # and not for long: on a busy page new cards come in faster than their pictures.
+        with contextlib.suppress(TimeoutError):
+            page.wait_for_function(
+                """() => [...document.images].every((image) => image.complete
+                    || image.getBoundingClientRect().top > innerHeight)""",
+                timeout=PICTURES_MS,
+            )
         page.screenshot(path=out / f"{name}.png", animations="disabled")
 
     desktop, dark, phone = page_of(DESKTOP), page_of(DARK), page_of(PHONE)
     save(desktop, "empty")
     save(phone, "empty-phone")
-    photographs = sorted(str(path) for path in images.iterdir())
+    # The last one is the first on the page.
+    photographs = sorted((str(path) for path in images.iterdir()), reverse=True)
     desktop.set_input_files("#file-input", photographs)
     expect(desktop.locator(".card[data-state=succeeded]")).to_have_count(
         len(photographs), timeout=READY_MS
@@ -70,10 +77,8 @@ def shoot(images: Path, out: Path, lookout: Cluster, browser: Browser, scratch: 
     desktop.set_input_files("#file-input", files)
     desktop.wait_for_selector(".card[data-state=leased]")
     save(desktop, "busy")
-    lookout.workers["w3"].kill9()
-    expect(desktop.locator(".upload .what").first).to_have_text(
-        f"{BUSY} of {BUSY} images", timeout=READY_MS
-    )
+    lookout.workers[WORKERS[-1]].kill9()
+    expect(desktop.locator(".upload button").first).to_have_text("Dismiss", timeout=READY_MS)
     save(cluster, "cluster")
     save(cluster_phone, "cluster-phone")
     desktop.click(".chip:has-text('Failed')")
@@ -94,10 +99,12 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Cluster(Path(folder), workers=3) as lookout,
+        Cluster(Path(folder), workers=0) as lookout,
         sync_playwright() as playwright,
     ):
-        lookout.wait_ready()
+        for name in WORKERS:
+            lookout.start_worker(name)
+        lookout.wait_ready(len(WORKERS))
         browser = playwright.chromium.launch(executable_path=need_chromium(), args=FLAGS)
         scratch = Path(folder) / "scratch"
         scratch.mkdir()
