@@ -1,33 +1,40 @@
 """What browsers that only look cost: the same load beside none and beside many event streams.
 
-    python -m tests.bench.listeners_bench [--listeners 500] [--rounds 3] [--real]
+    python -m tests.bench.listeners_bench [--listeners 500] [--rounds 10] [--real]
 
 A real core and a real web process; null workers, which answer at once, so that
 the web and the core are what is measured (`--real`: two workers with a model).
-A closed loop of requests wait for their results. Each round measures every arm
+A closed loop of requests wait for their results. Each round measures both arms
 in a web process of its own that nobody has listened to before, in an order that
-changes from round to round. The listeners accept gzip, as every browser does,
-and sit in one process that counts and drops what comes (`MSG_TRUNC`); its CPU
-is in the table because it shares the machine with the server.
+changes from round to round; the ratio is taken within each round, and its
+interval is bootstrapped over the rounds. The listeners accept gzip, as every browser
+does, and sit in one process that counts and drops what comes (`MSG_TRUNC`).
+
+In both arms the cluster runs on the first CPUs and the load and the listeners on the
+last one, as browsers run on machines of their own: what they cost themselves can't be
+taken from the server. The kernel's share of sending is the server's and stays there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
+import os
 import resource
 import selectors
 import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
 
+from experiments.statistics import ratio
 from tests.bench.http_load import post_request, run_load
 from tests.fakes.cluster import Cluster
 from tests.shared import make_jpeg
@@ -35,6 +42,7 @@ from tests.shared import make_jpeg
 CONCURRENCY = 32
 GREETING_S = 30.0
 STOP_S = 15.0
+LOG_CHARACTERS = 4000
 DROP_BYTES = 2**20
 REQUEST = (
     b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
@@ -43,10 +51,12 @@ REQUEST = (
 COLUMNS = (
     ("jobs/s", "jobs_per_s"),
     ("p99 ms", "p99_ms"),
+    ("web CPU ms/job", "web_ms_per_job"),
+    ("core CPU ms/job", "core_ms_per_job"),
     ("web CPU %", "web_cpu_percent"),
     ("web MiB", "web_mib"),
     ("kB/s each", "listener_kb_per_s"),
-    ("listeners' own CPU %", "listener_cpu_percent"),
+    ("load's and listeners' own CPU %", "beside_cpu_percent"),
 )
 
 
@@ -56,10 +66,12 @@ class Row:
 
     jobs_per_s: float
     p99_ms: float
+    web_ms_per_job: float
+    core_ms_per_job: float
     web_cpu_percent: float
     web_mib: float
     listener_kb_per_s: float
-    listener_cpu_percent: float
+    beside_cpu_percent: float
 
 
 class Listeners:
@@ -118,20 +130,24 @@ def _cpu_s(process: psutil.Process) -> float:
     return sum(time.user + time.system for time in times)
 
 
-def measure(lookout: Cluster, listeners: int, requests: Sequence[bytes], count: int) -> Row:
+def measure(
+    lookout: Cluster, listeners: int, requests: Sequence[bytes], count: int, cpus: Cpus
+) -> Row:
     """One arm: a fresh web process, a warm-up, the load."""
     assert lookout.web is not None
+    assert lookout.core is not None
     lookout.web.term()
     lookout.web.finish(time.monotonic() + STOP_S)
-    lookout.start_web()
+    with cpus.of_cluster():
+        lookout.start_web()
     host, port = lookout.url.removeprefix("http://").split(":")
     run_load(host, int(port), requests, CONCURRENCY, CONCURRENCY * 4)
     crowd = Listeners(int(port), listeners) if listeners else None
-    web = psutil.Process(lookout.web.pid)
-    before = _cpu_s(web), crowd.cpu_s() if crowd else 0.0
+    web, core = psutil.Process(lookout.web.pid), psutil.Process(lookout.core.pid)
+    before = _cpu_s(web), _cpu_s(core), crowd.cpu_s() if crowd else 0.0
     result = run_load(host, int(port), requests, CONCURRENCY, count)
-    web_s = _cpu_s(web) - before[0]
-    listener_s = crowd.cpu_s() - before[1] if crowd else 0.0
+    web_s, core_s = _cpu_s(web) - before[0], _cpu_s(core) - before[1]
+    beside_s = result.cpu_s + (crowd.cpu_s() - before[2] if crowd else 0.0)
     rss = sum(one.memory_info().rss for one in [web, *web.children(recursive=True)])
     if set(result.statuses) != {200}:
         raise AssertionError(f"answers {result.statuses}")
@@ -141,11 +157,35 @@ def measure(lookout: Cluster, listeners: int, requests: Sequence[bytes], count: 
     return Row(
         jobs_per_s=result.per_second,
         p99_ms=result.percentile_ms(99),
+        web_ms_per_job=1000 * web_s / count,
+        core_ms_per_job=1000 * core_s / count,
         web_cpu_percent=100 * web_s / result.elapsed_s,
         web_mib=rss / 2**20,
         listener_kb_per_s=total / max(1, listeners) / 1000 / result.elapsed_s,
-        listener_cpu_percent=100 * listener_s / result.elapsed_s,
+        beside_cpu_percent=100 * beside_s / result.elapsed_s,
     )
+
+
+class Cpus:
+    """Which CPUs the cluster has, and which one everybody else."""
+
+    def __init__(self) -> None:
+        every = sorted(os.sched_getaffinity(0))
+        if len(every) < 2:
+            raise SystemExit(
+                "this machine lends one CPU; two are needed to keep load and server apart"
+            )
+        self._cluster, self._beside = set(every[:-1]), {every[-1]}
+        os.sched_setaffinity(0, self._beside)
+
+    @contextlib.contextmanager
+    def of_cluster(self) -> Iterator[None]:
+        """What is started meanwhile gets the cluster's CPUs."""
+        os.sched_setaffinity(0, self._cluster)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, self._beside)
 
 
 def _table(rows: dict[int, list[Row]]) -> str:
@@ -161,19 +201,24 @@ def _table(rows: dict[int, list[Row]]) -> str:
     return "\n".join(lines)
 
 
-def _ratio(rows: dict[int, list[Row]], listeners: int) -> str:
-    pairs = zip(rows[0], rows[listeners], strict=True)
-    ratios = sorted(beside.jobs_per_s / alone.jobs_per_s for alone, beside in pairs)
-    spread = f"{ratios[0]:.3f}–{ratios[-1]:.3f}"
-    return f"jobs/s beside {listeners} ÷ alone: {statistics.median(ratios):.3f} ({spread})"
+def _compare(rows: dict[int, list[Row]], listeners: int) -> str:
+    alone = [row.jobs_per_s for row in rows[0]]
+    beside = [row.jobs_per_s for row in rows[listeners]]
+    pairs = [b / a for a, b in zip(alone, beside, strict=True)]
+    found = ratio(alone, beside, seed=0, name="listeners")
+    return (
+        f"jobs/s beside {listeners} ÷ alone: {found.ratio:.3f}, 95 % interval of {found.n} paired "
+        f"rounds {found.low:.3f} to {found.high:.3f}; single rounds {min(pairs):.3f} to "
+        f"{max(pairs):.3f}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--listeners", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="about, an arm of a round")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=4.0, help="about, an arm of a round")
     parser.add_argument("--real", action="store_true", help="workers with a model")
     options = parser.parse_args(arguments)
     size = (1600, 1200) if options.real else (96, 72)
@@ -182,21 +227,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     requests = [post_request("/api/v1/jobs", "localhost", body, headers) for body in bodies]
     flags = [] if options.real else ["--engine", "null", "--enable-fault-hooks"]
     rows: dict[int, list[Row]] = {0: [], options.listeners: []}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Cluster(Path(folder), workers=2, worker_args=flags) as lookout,
-    ):
+    cpus = Cpus()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        with cpus.of_cluster():
+            cluster = Cluster(Path(folder), workers=2, worker_args=flags)
+            lookout = stack.enter_context(cluster)
         lookout.wait_ready()
         host, port = lookout.url.removeprefix("http://").split(":")
         began = time.perf_counter()
         run_load(host, int(port), requests, CONCURRENCY, 200)
         count = int(200 / (time.perf_counter() - began) * options.seconds)
-        for number in range(options.rounds):
-            for listeners in sorted(rows, reverse=bool(number % 2)):
-                rows[listeners].append(measure(lookout, listeners, requests, count))
+        try:
+            for number in range(options.rounds):
+                for listeners in sorted(rows, reverse=bool(number % 2)):
+                    rows[listeners].append(measure(lookout, listeners, requests, count, cpus))
+        except Exception:
+            print(lookout.logs()[-LOG_CHARACTERS:])
+            raise
     print(f"{psutil.cpu_count()} CPUs, {count} jobs an arm, {len(bodies[0]) // 1000} kB each")
     print(_table(rows))
-    print(_ratio(rows, options.listeners))
+    print(_compare(rows, options.listeners))
 
 
 if __name__ == "__main__":

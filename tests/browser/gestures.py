@@ -37,3 +37,37 @@ def paste_files(page: Page, paths: Sequence[str]) -> None:
         """(transfer) => document.dispatchEvent(
             new ClipboardEvent("paste", {clipboardData: transfer}))"""
     )
+
+
+def drop_path(page: Page, path: Path) -> None:
+    """Drag a file or a folder from the desk over the page and let it go, by the browser itself."""
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 300, "data": data})
+
+
+def drop_address(page: Page, url: str) -> None:
+    """Drag an image's address over the page and let it go."""
+    transfer = page.evaluate_handle(
+        """(url) => {
+            const transfer = new DataTransfer();
+            transfer.setData("text/uri-list", url);
+            return transfer;
+        }""",
+        url,
+    )
+    page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+
+
+def paste_text(page: Page, text: str) -> None:
+    """Paste text while no field has the focus."""
+    page.evaluate(
+        """(text) => {
+            const transfer = new DataTransfer();
+            transfer.setData("text/plain", text);
+            document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer}));
+        }""",
+        text,
+    )

@@ -21,10 +21,17 @@ def choose(page: Page, paths: list[str]) -> None:
 
 
 def test_the_first_sight_says_what_to_do(page: Page) -> None:
-    expect(page.locator(".drop-title")).to_have_text("Drop images anywhere on this page")
+    expect(page.locator(".drop-title .for-mouse")).to_have_text("Drop images anywhere on this page")
+    expect(page.locator(".drop-title .for-touch")).to_be_hidden()
     expect(page.locator("#model-line")).to_contain_text("knows 28 classes")
     expect(page.locator("#link-text")).to_have_text("2 workers ready")
     expect(page.locator("#toolbar")).to_be_hidden()
+
+
+def test_a_phone_is_not_told_to_drop(open_page: Callable[..., Page]) -> None:
+    page = open_page(width=390, height=844, is_mobile=True, has_touch=True)
+    expect(page.locator(".drop-title .for-touch")).to_be_visible()
+    expect(page.locator(".drop-title .for-mouse")).to_be_hidden()
 
 
 def test_files_are_classified_without_reloading(page: Page, photos: Photos) -> None:

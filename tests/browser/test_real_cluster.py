@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import http.server
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -20,9 +21,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.gestures import drop_files, paste_files
+from tests.browser.gestures import (
+    drop_address,
+    drop_files,
+    drop_path,
+    paste_files,
+    paste_text,
+)
 from tests.fakes.cluster import Cluster
-from tests.shared import make_jpeg
+from tests.shared import make_jpeg, wait_until
 
 pytestmark = pytest.mark.browser
 READY_MS = 60_000
@@ -33,6 +40,19 @@ NODES_MAX = 12_000
 # The longest is the choice of 2,000 files itself: 585 ms on two cores that others used as well.
 LONG_TASK_MS_MAX = 1000
 HEAP_MIB_MAX = 200
+# Whether the timeline has a pixel of this colour.
+PAINTED = """(name) => {
+    const style = getComputedStyle(document.documentElement);
+    const canvas = document.getElementById("timeline");
+    const probe = document.createElement("canvas").getContext("2d");
+    probe.fillStyle = style.getPropertyValue(name).trim();
+    probe.fillRect(0, 0, 1, 1);
+    const wanted = probe.getImageData(0, 0, 1, 1).data;
+    const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    for (let at = 0; at < data.length; at += 4)
+        if ([0, 1, 2].every((c) => data[at + c] === wanted[c])) return true;
+    return false;
+}"""
 Photos = Callable[[int], list[str]]
 
 
@@ -128,6 +148,77 @@ def test_images_come_in_every_way(
     expect(page.locator(".card .name").first).to_have_text("fox.jpg")
 
 
+def test_a_folder_and_addresses_are_dropped_and_pasted(
+    ready_page: Page, tmp_path: Path, picture_url: str
+) -> None:
+    page = ready_page
+    folder = tmp_path / "holiday" / "beach"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"shell-{number}.jpg").write_bytes(make_jpeg(number, (96, 72)))
+    drop_path(page, tmp_path / "holiday")
+    done(page, 3)
+    drop_address(page, picture_url)
+    done(page, 4)
+    paste_text(page, picture_url)
+    done(page, 5)
+    expect(page.locator(".card .name").first).to_have_text("fox.jpg")
+
+
+def test_a_folder_of_work_without_a_mouse(ready_page: Page, photos: Photos) -> None:
+    """Choose, look, close, search, filter, remove and clear, all from the keyboard."""
+    page = ready_page
+    tab_to(page, "#choose-files")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(photos(3))
+    done(page, 3)
+    tab_to(page, ".card .open")
+    page.keyboard.press("Enter")
+    expect(page.locator("#details .bars li")).to_have_count(5)
+    page.keyboard.press("Escape")
+    expect(page.locator("#details")).to_be_hidden()
+    assert page.evaluate("() => document.activeElement.className") == "open"
+    page.keyboard.press("Tab")
+    expect(page.locator(".card:first-child [aria-label^=Remove]")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".card")).to_have_count(2)
+    tab_to(page, "#search")
+    page.keyboard.type("photo-0001")
+    expect(page.locator(".card")).to_have_count(1)
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Delete")
+    tab_to(page, ".chip:has-text('Failed')")
+    page.keyboard.press("Space")
+    expect(page.locator(".card")).to_have_count(0)
+    tab_to(page, "#clear")
+    page.keyboard.press("Enter")
+    tab_to(page, "#confirm .danger")
+    page.keyboard.press("Enter")
+    tab_to(page, ".chip:has-text('All')")
+    page.keyboard.press("Space")
+    expect(page.locator(".card")).to_have_count(0)
+    expect(page.locator("#confirm")).to_be_hidden()
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until the focus is there, round the page once."""
+    for _ in range(60):
+        if page.locator(f"{selector} >> nth=0").evaluate("e => e === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab never came to {selector}")
+
+
+def test_the_scheme_follows_the_system_at_once(ready_page: Page) -> None:
+    page = ready_page
+    ground = "() => getComputedStyle(document.body).backgroundColor"
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(ground) != light
+
+
 def test_the_camera_takes_a_photo(
     camera_browser: Any, cluster_url: str, real: Cluster, photos: Photos
 ) -> None:
@@ -202,6 +293,51 @@ def test_jobs_are_cancelled_retried_removed_and_cleared(
     assert jobs(real) == []
 
 
+def test_a_submission_shows_its_progress_and_is_cancelled_whole(
+    ready_page: Page, real: Cluster, photos: Photos
+) -> None:
+    page = ready_page
+    page.set_input_files("#file-input", photos(2))
+    done(page, 2)
+    first = page.locator(".upload").first
+    expect(first.locator(".row .how")).to_have_text(re.compile(r"^in [\d.]+ m?s$"))
+    expect(page.locator(".card .meta").first).to_have_text(re.compile(r"^w[12] · [\d.]+ m?s$"))
+    first.locator("button").click()
+    expect(page.locator(".upload")).to_have_count(0)
+    page.set_input_files("#file-input", photos(300))
+    row = page.locator(".upload").first
+    expect(row.locator(".row .how")).to_contain_text("left")
+    expect(row.locator("[role=progressbar]")).to_have_attribute(
+        "aria-valuenow", re.compile(r"^[1-9]\d?$")
+    )
+    for worker in real.workers.values():
+        worker.sigstop()
+    row.locator("button:has-text('Cancel')").click()
+    expect(page.locator(".card[data-state=cancelled]").first).to_be_attached()
+    for worker in real.workers.values():
+        worker.sigcont()
+    wait_until(lambda: not jobs(real, "&state=queued,leased,backoff"), 30, "all to have ended")
+    assert len(jobs(real, "&state=cancelled")) > 0
+
+
+def test_the_failed_are_tried_again_together(ready_page: Page, tmp_path: Path) -> None:
+    page = ready_page
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff but no photograph")
+    page.set_input_files("#file-input", [str(path) for path in sorted(tmp_path.glob("*.jpg"))])
+    failed = page.locator(".card[data-state=failed]")
+    expect(failed).to_have_count(3)
+    before = set(failed.evaluate_all("(cards) => cards.map((card) => card.dataset.id)"))
+    page.click("#retry-failed")
+    page.wait_for_function(
+        """(before) => {
+            const failed = [...document.querySelectorAll(".card[data-state=failed]")];
+            return failed.length === 3 && !failed.some((card) => before.includes(card.dataset.id));
+        }""",
+        arg=sorted(before),
+    )
+
+
 def test_the_code_of_the_code_panel_runs_as_pasted(
     open_page: Callable[..., Page], photos: Photos, tmp_path: Path, picture_url: str
 ) -> None:
@@ -242,17 +378,47 @@ def test_a_worker_is_drained_from_the_cluster_view(
     expect(page.locator("#link-text")).to_have_text("1 worker ready")
 
 
+def test_a_worker_that_hangs_is_seen_to(open_page: Callable[..., Page], real: Cluster) -> None:
+    page = open_page("#/cluster")
+    card = page.locator(".worker:has-text('w1')")
+    expect(card.locator(".tag")).to_have_text("alive")
+    real.workers["w1"].sigstop()
+    expect(card.locator(".tag")).to_have_text(re.compile("suspect|gone"))
+    real.workers["w1"].sigcont()
+    expect(card.locator(".tag")).to_have_text("alive")
+    for title in ("Waiting", "Throughput", "Latency"):
+        expect(page.locator(f".tile:has-text('{title}') polyline").first).to_be_attached()
+
+
 def test_a_worker_that_dies_under_work_costs_nothing(
     ready_page: Page, real: Cluster, photos: Photos
 ) -> None:
     page = ready_page
     page.set_input_files("#file-input", photos(120))
     expect(page.locator(".card[data-state=leased]").first).to_be_attached()
+    stop_at_work(real, "w1")
     real.workers["w1"].kill9()
     expect(page.locator(".upload .what")).to_have_text("120 of 120 images", timeout=READY_MS)
     page.click("[data-view=cluster]")
+    # What was tried again stands out in the timeline.
+    page.wait_for_function(PAINTED, arg="--warn")
     expect(page.locator(".worker:has-text('w2') .tag")).to_have_text("alive")
     assert {job["state"] for job in jobs(real)} == {"succeeded"}
+
+
+def stop_at_work(real: Cluster, name: str) -> None:
+    """Stop a worker while it executes something, so that its death costs an attempt."""
+
+    def stopped() -> bool:
+        real.workers[name].sigstop()
+        with real.client() as client:
+            workers = client.get("/workers").json()["workers"]
+        if any(worker["name"] == name and worker["executing"] for worker in workers):
+            return True
+        real.workers[name].sigcont()
+        return False
+
+    wait_until(stopped, 20, f"{name} to execute something")
 
 
 def test_a_core_that_dies_under_work_costs_nothing(

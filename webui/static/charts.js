@@ -47,11 +47,13 @@ function x(index, length, slots) {
  * @property {string} worker
  * @property {number} from ms
  * @property {number} to ms
- * @property {"ok" | "bad" | "again" | "now"} kind
+ * @property {"ok" | "bad" | "lost" | "again" | "now"} kind
  */
 
 const ROW = 22;
+const RARE = new Set(["bad", "lost", "again"]);
 const LABEL = 108;
+const AXIS_WIDE = 320;
 
 /**
  * Workers × time: one bar for each job that a worker executed.
@@ -64,7 +66,7 @@ const LABEL = 108;
 export function drawTimeline(canvas, spans, workers, now, windowMs) {
   const style = getComputedStyle(document.documentElement);
   const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
-  const colours = { ok: colour("--accent"), bad: colour("--bad"), again: colour("--warn"), now: colour("--accent") };
+  const colours = { ok: colour("--accent"), bad: colour("--bad"), lost: colour("--muted"), again: colour("--warn"), now: colour("--accent") };
   const width = canvas.clientWidth;
   const height = Math.max(1, workers.length) * ROW + 22;
   const ratio = window.devicePixelRatio || 1;
@@ -78,13 +80,16 @@ export function drawTimeline(canvas, spans, workers, now, windowMs) {
   context.textBaseline = "middle";
   const place = (/** @type {number} */ at) => LABEL + ((at - now + windowMs) / windowMs) * (width - LABEL);
   drawRows(context, workers, width, colour("--muted"), colour("--sunken"));
-  for (const span of spans) {
+  // What went wrong is drawn last and never thinner than the eye finds among a thousand others.
+  const ordered = [...spans].sort((one, other) => Number(RARE.has(one.kind)) - Number(RARE.has(other.kind)));
+  for (const span of ordered) {
+    const rare = RARE.has(span.kind);
     const row = workers.indexOf(span.worker);
     if (row < 0 || span.to < now - windowMs) continue;
     const left = Math.max(LABEL, place(span.from));
-    const wide = Math.max(1.5, place(span.to) - left - 0.5);
+    const wide = Math.max(rare ? 3 : 1.5, place(span.to) - left - 0.5);
     context.fillStyle = colours[span.kind];
-    context.globalAlpha = span.kind === "now" ? 0.3 : 0.8;
+    context.globalAlpha = span.kind === "now" ? 0.3 : rare ? 1 : 0.8;
     context.fillRect(left, row * ROW + 4, wide, ROW - 8);
   }
   context.globalAlpha = 1;
@@ -116,7 +121,8 @@ function drawRows(context, workers, width, muted, sunken) {
  */
 function drawAxis(context, y, width, windowMs, muted) {
   context.fillStyle = muted;
-  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
+  // On a phone five labels would run into each other.
+  for (const part of width - LABEL < AXIS_WIDE ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) {
     const seconds = Math.round(((1 - part) * windowMs) / 1000);
     context.textAlign = part === 0 ? "left" : part === 1 ? "right" : "center";
     context.fillText(seconds ? `−${seconds} s` : "now", LABEL + part * (width - LABEL), y);

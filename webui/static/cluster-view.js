@@ -19,8 +19,10 @@ export class ClusterView {
     this.visible = false;
     /** @type {import("./charts.js").Span[]} */
     this.spans = [];
+    /** @type {Map<string, {worker: string, from: number}>} jobs that are being executed, by id */
+    this.executing = new Map();
     this.draw = oncePerFrame(() => this.visible && this.#draw());
-    store.addEventListener("jobs", (event) => this.#take(/** @type {CustomEvent} */ (event).detail.changed));
+    store.addEventListener("jobs", (event) => this.#take(/** @type {CustomEvent} */ (event).detail));
     for (const kind of ["stats", "workers", "link"]) store.addEventListener(kind, this.draw);
     setInterval(() => this.visible && this.#drawTimeline(), 500);
   }
@@ -31,14 +33,32 @@ export class ClusterView {
     this.draw();
   }
 
-  /** @param {Map<string, import("./api.js").Job>} changed */
-  #take(changed) {
+  /** @param {{changed: Map<string, import("./api.js").Job>, removed: Set<string>}} detail */
+  #take({ changed, removed }) {
+    for (const id of removed) this.executing.delete(id);
     for (const job of changed.values()) {
+      this.#noteLoss(job);
       if (!job.worker || !job.started_at || !job.finished_at) continue;
       const kind = job.state === "failed" ? "bad" : job.attempts > 1 ? "again" : "ok";
       this.spans.push({ worker: job.worker, from: Date.parse(job.started_at), to: Date.parse(job.finished_at), kind });
     }
     if (this.spans.length > SPANS_MAX) this.spans.splice(0, this.spans.length - SPANS_MAX);
+  }
+
+  /**
+   * A job that leaves a worker without an end was lost there: the worker died, hung or was cut off.
+   * @param {import("./api.js").Job} job
+   */
+  #noteLoss(job) {
+    const before = this.executing.get(job.id);
+    this.executing.delete(job.id);
+    const waitsAgain = job.state === "queued" || job.state === "backoff";
+    if (before && (waitsAgain || (job.attempts > 1 && before.worker !== job.worker))) {
+      this.spans.push({ ...before, to: Date.now(), kind: "lost" });
+    }
+    if (job.state === "leased" && job.worker && job.started_at) {
+      this.executing.set(job.id, { worker: job.worker, from: Date.parse(job.started_at) });
+    }
   }
 
   #draw() {
@@ -99,12 +119,7 @@ export class ClusterView {
   #drawTimeline() {
     const now = Date.now();
     const names = [...this.store.workers.values()].map((worker) => worker.name);
-    const executing = [];
-    for (const job of this.store.jobs.values()) {
-      if (job.state === "leased" && job.worker && job.started_at) {
-        executing.push({ worker: job.worker, from: Date.parse(job.started_at), to: now, kind: /** @type {const} */ ("now") });
-      }
-    }
+    const executing = [...this.executing.values()].map((span) => ({ ...span, to: now, kind: /** @type {const} */ ("now") }));
     drawTimeline(/** @type {HTMLCanvasElement} */ (byId("timeline")), [...this.spans, ...executing], names, now, WINDOW_MS);
   }
 }

@@ -8,6 +8,16 @@ import { STATE_NAMES, TERMINAL, duration, secondsBetween, size } from "./format.
 /** Formats that a browser shows; the others are shown by their thumbnail. */
 const SHOWN = new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"]);
 
+/** What the worker calls its times, in words. */
+const TIMINGS = /** @type {Record<string, string>} */ ({
+  queue: "Waiting at the worker",
+  decode: "Decoding",
+  preprocess: "Resizing",
+  wait: "Waiting for its batch",
+  infer: "Inference",
+  total: "All at the worker",
+});
+
 export class Details {
   /**
    * @param {import("./store.js").Store} store
@@ -69,13 +79,15 @@ export class Details {
 /** @param {Job} job */
 function facts(job) {
   const total = secondsBetween(job.submitted_at, job.finished_at);
+  const { batch_size: batch, ...timings } = job.result?.timings_ms ?? {};
   const rows = [
     ["State", STATE_NAMES[job.state] ?? job.state],
     ["Worker", job.worker],
     ["Model", job.model],
     ["Attempts", job.attempts || null],
     ["From upload to answer", Number.isFinite(total) ? duration(total) : null],
-    ...Object.entries(job.result?.timings_ms ?? {}).map(([name, ms]) => [`of that, ${name}`, duration(ms / 1000)]),
+    ...Object.entries(timings).map(([name, ms]) => [TIMINGS[name] ?? name, duration(ms / 1000)]),
+    ["Images in its batch", batch],
     ["Error code", job.error?.code],
     ["Job", `${job.id} of ${job.submission}`],
   ];

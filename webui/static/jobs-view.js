@@ -1,13 +1,15 @@
 /**
  * The grid of cards with filter and search. Only a window of the list is in
- * the document: it grows while the user scrolls, so that 2,000 images cost as
- * much as the 60 that are looked at.
+ * the document: it moves along while the user scrolls, so that 6,000 images
+ * cost as much as the 60 that are looked at. All cards are of one height, so
+ * the room of those that are left out is known without laying them out.
  */
 import { byId, h, oncePerFrame, setText } from "./dom.js";
 import { Card } from "./card.js";
 import { count } from "./format.js";
-import { numberOf } from "./store.js";
+import { JOBS_MAX, numberOf } from "./store.js";
 
+/** Cards in the document, or three windows' worth of them where that is more. */
 const WINDOW = 60;
 const PAGE = 200;
 const SEARCH_MAX = 5000;
@@ -41,7 +43,14 @@ export class JobsView {
     this.states = new Set();
     this.filter = 0;
     this.words = "";
-    this.shown = WINDOW;
+    /** Cards in a row, and pixels from one row to the next; 0 while the grid isn't shown. */
+    this.columns = 1;
+    this.pitch = 0;
+    /** Whom the user looks at, where that isn't the newest: a new image must not push it away. */
+    this.anchor = "";
+    this.anchorTop = 0;
+    /** @type {string[]} ids as they were drawn last */
+    this.drawn = [];
     /** @type {string | null | undefined} undefined: not asked yet; null: no more */
     this.cursor = undefined;
     this.loading = false;
@@ -51,7 +60,9 @@ export class JobsView {
     this.#buildChips();
     const search = /** @type {HTMLInputElement} */ (byId("search"));
     search.addEventListener("input", () => this.#search(search.value));
-    new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.#grow(), { rootMargin: "900px" }).observe(this.more);
+    addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    addEventListener("resize", this.draw);
+    new ResizeObserver(this.draw).observe(this.grid);
     store.addEventListener("jobs", (event) => this.#take(/** @type {CustomEvent} */ (event).detail));
     store.addEventListener("stats", () => this.#drawChips());
   }
@@ -99,7 +110,7 @@ export class JobsView {
     this.filter = index;
     this.chips.forEach(({ chip }, other) => chip.setAttribute("aria-pressed", String(other === index)));
     this.states = new Set(FILTERS[index][1]);
-    this.shown = WINDOW;
+    this.anchor = "";
     this.cursor = undefined;
     this.draw();
     this.dispatchFilter();
@@ -109,7 +120,7 @@ export class JobsView {
   /** @param {string} text */
   async #search(text) {
     this.words = text.trim().toLowerCase();
-    this.shown = WINDOW;
+    this.anchor = "";
     this.draw();
     // The search is over what is here: bring the rest, up to a bound.
     while (this.words && this.cursor !== null && this.store.jobs.size < SEARCH_MAX) {
@@ -141,16 +152,10 @@ export class JobsView {
     }
   }
 
-  async #grow() {
-    const visible = this.#visible();
-    if (this.shown < visible.length) {
-      this.shown += WINDOW;
-      this.draw();
-    } else if (this.cursor) {
-      await this.#loadPage();
-      this.shown += WINDOW;
-      this.draw();
-    }
+  #scrolled() {
+    // By what was drawn: images that have come in since then must not slip past unheld.
+    if (this.pitch) this.#lookAt(this.drawn);
+    this.draw();
   }
 
   /** @param {{changed: Map<string, import("./api.js").Job>, removed: Set<string>}} detail */
@@ -178,7 +183,10 @@ export class JobsView {
 
   #draw() {
     const visible = this.#visible();
-    const ids = visible.slice(0, this.shown);
+    this.#measure();
+    this.#hold(visible);
+    const [first, last] = this.#range(visible.length);
+    const ids = visible.slice(first, last);
     const wanted = new Set(ids);
     for (const [id, card] of this.cards) {
       if (!wanted.has(id)) {
@@ -187,17 +195,98 @@ export class JobsView {
       }
     }
     let place = this.grid.firstElementChild;
-    for (const id of ids) {
+    ids.forEach((id, index) => {
       const element = this.#cardOf(id).element;
+      setAttribute(element, "aria-posinset", first + index + 1);
+      setAttribute(element, "aria-setsize", this.cursor ? -1 : visible.length);
       if (element === place) place = place.nextElementSibling;
       else this.grid.insertBefore(element, place);
-    }
+    });
     while (place) {
       const next = place.nextElementSibling;
       place.remove();
       place = next;
     }
+    this.#leaveRoom(first, last, visible.length);
     this.#drawEmpty(visible.length);
+    if (last >= visible.length && this.cursor && this.pitch) this.#fetchMore();
+  }
+
+  /** Columns and pitch, as the style sheet has made them. */
+  #measure() {
+    const card = /** @type {HTMLElement | null} */ (this.grid.firstElementChild);
+    if (!card?.offsetHeight) {
+      this.pitch = 0;
+      return;
+    }
+    const style = getComputedStyle(this.grid);
+    this.columns = style.gridTemplateColumns.split(" ").length;
+    this.pitch = card.getBoundingClientRect().height + parseFloat(style.rowGap);
+  }
+
+  /**
+   * Where the row of a card begins, in pixels from the top of the window.
+   * @param {number} index
+   */
+  #topOf(index) {
+    return this.grid.getBoundingClientRect().top + Math.floor(index / this.columns) * this.pitch;
+  }
+
+  /**
+   * Keep before the user's eyes what is there, whatever comes in above it.
+   * @param {string[]} visible
+   */
+  #hold(visible) {
+    if (!this.pitch) return;
+    const index = this.anchor ? visible.indexOf(this.anchor) : -1;
+    const moved = index < 0 ? 0 : this.#topOf(index) - this.anchorTop;
+    if (Math.abs(moved) >= 1) {
+      // The room that `#leaveRoom` makes in this same frame is needed for scrolling there.
+      this.grid.style.paddingBottom = `${parseFloat(this.grid.style.paddingBottom || "0") + Math.max(0, moved)}px`;
+      scrollBy({ top: moved, behavior: "instant" });
+    }
+    this.drawn = visible.slice();
+    this.#lookAt(this.drawn);
+  }
+
+  /**
+   * Take the first card of the topmost row in the window for what the user looks at.
+   * @param {string[]} drawn
+   */
+  #lookAt(drawn) {
+    const first = Math.floor(-this.#topOf(0) / this.pitch) * this.columns;
+    this.anchor = first > 0 ? drawn[first] ?? "" : "";
+    this.anchorTop = this.#topOf(first);
+  }
+
+  /**
+   * First and last index of what is in the document: what is seen, and as much around it.
+   * @param {number} total
+   */
+  #range(total) {
+    if (!this.pitch) return [0, Math.min(total, WINDOW)];
+    const seen = Math.ceil(innerHeight / this.pitch) + 1;
+    const rows = Math.max(Math.ceil(WINDOW / this.columns), 3 * seen);
+    const top = Math.floor(-this.#topOf(0) / this.pitch) - Math.floor((rows - seen) / 2);
+    const first = Math.max(0, Math.min(top, Math.ceil(total / this.columns) - rows));
+    return [first * this.columns, Math.min(total, (first + rows) * this.columns)];
+  }
+
+  /**
+   * @param {number} first
+   * @param {number} last
+   * @param {number} total
+   */
+  #leaveRoom(first, last, total) {
+    const rows = (/** @type {number} */ cards) => `${Math.ceil(cards / this.columns) * this.pitch}px`;
+    this.grid.style.paddingTop = rows(first);
+    this.grid.style.paddingBottom = rows(total - last);
+  }
+
+  async #fetchMore() {
+    // The store keeps the newest only: older pages would be read and dropped for ever.
+    if (this.store.jobs.size >= JOBS_MAX) return;
+    if (await this.#loadPage()) this.draw();
   }
 
   /** @param {string} id */
@@ -215,6 +304,8 @@ export class JobsView {
   /** @param {number} visible */
   #drawEmpty(visible) {
     const any = this.store.jobs.size > 0;
+    const full = this.store.jobs.size >= JOBS_MAX;
+    setText(this.more, full ? `The newest ${count(JOBS_MAX)} are listed here; the export has all.` : "");
     byId("toolbar").hidden = !any && this.filter === 0;
     byId("drop").classList.toggle("small", any);
     const empty = byId("empty");
@@ -224,4 +315,13 @@ export class JobsView {
       empty.replaceChildren(h("p", {}, what));
     }
   }
+}
+
+/**
+ * @param {Element} element
+ * @param {string} name
+ * @param {number} value
+ */
+function setAttribute(element, name, value) {
+  if (element.getAttribute(name) !== String(value)) element.setAttribute(name, String(value));
 }
