@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.fakes.core import FakeCore
 from wire import messages
@@ -135,7 +135,7 @@ def test_details_show_the_whole_and_close_by_keyboard(page: Page, photos: Photos
     expect(dialog).to_be_visible()
     expect(dialog.locator(".bars li")).to_have_count(5)
     expect(dialog).to_contain_text("photo-0000.jpg")
-    expect(dialog).to_contain_text("infer")
+    expect(dialog).to_contain_text("Inference")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
@@ -199,6 +199,53 @@ def test_a_core_that_restarts_is_survived(page: Page, core: FakeCore, photos: Ph
     expect(page.locator("#notices")).not_to_contain_text("The scheduler is away")
     expect(page.locator(".upload .what")).to_have_text("40 of 40 images")
     expect(page.locator(".card[data-state=succeeded]")).to_have_count(40)
+
+
+def test_what_was_missed_is_read_until_it_can_be(
+    page: Page, core: FakeCore, photos: Photos
+) -> None:
+    """Jobs end while nobody listens, and the first tries to read them again fail."""
+    core.behaviour.job_s = 0.1
+    choose(page, photos(40))
+    expect(page.locator(".card[data-state=succeeded]").first).to_be_visible()
+    core.wait_for(lambda: len(core.jobs) == 40)
+    core.hang_up()
+    expect(page.locator("#link")).to_have_attribute("data-state", "down")
+    core.wait_for(lambda: all(job.state == "succeeded" for job in core.jobs.values()))
+    core.behaviour.forgetful = True
+    for call in ("ListJobs", "GetJobs"):
+        core.behaviour.refuse[call] = messages.Refused(
+            request=0, code="starting", message="reads its job table"
+        )
+    core.seen.clear()
+    core.listen()
+    core.wait_for(lambda: sum(isinstance(m, messages.ListJobs) for m in core.seen) >= 1)
+    core.behaviour.refuse.clear()
+    expect(page.locator(".upload .what")).to_have_text("40 of 40 images")
+    expect(page.locator(".card[data-state=succeeded]")).to_have_count(40)
+
+
+def test_a_list_read_before_an_upload_does_not_undo_it(
+    page: Page, core: FakeCore, photos: Photos
+) -> None:
+    held: list[tuple[Route, APIResponse]] = []
+    first, *others = photos(4)
+    choose(page, [first])
+    expect(page.locator(".card[data-state=succeeded]")).to_have_count(1)
+    page.route("**/api/v1/jobs?limit=200", lambda route: held.append((route, route.fetch())))
+    core.behaviour.forgetful = True
+    with page.expect_request("**/api/v1/jobs?limit=200"):
+        core.hang_up()
+        core.listen()
+    expect(page.locator("#link")).to_have_attribute("data-state", "live")
+    choose(page, others)
+    expect(page.locator(".card[data-state=succeeded]")).to_have_count(4)
+    ((route, answer),) = held
+    assert len(answer.json()["jobs"]) == 1
+    with page.expect_response("**/api/v1/jobs?limit=200"):
+        route.fulfill(response=answer)
+    page.evaluate("() => new Promise((done) => setTimeout(() => requestAnimationFrame(done), 200))")
+    expect(page.locator(".card[data-state=succeeded]")).to_have_count(4)
 
 
 @pytest.mark.timeout(240)

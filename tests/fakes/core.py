@@ -53,6 +53,7 @@ class Behaviour:
     refuse: dict[str, messages.Refused] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     warning: str | None = None
+    forgetful: bool = False  # of what happened while nobody listened, as after a restart
     queue_limit_jobs: int = 1_000_000
 
 
@@ -387,6 +388,9 @@ class FakeCore:
     def _on_subscribe(self, message: messages.Subscribe, connection: aio.Connection) -> None:
         self._subscribers[connection] = message.request
         if message.after is None:
+            return
+        if self.behaviour.forgetful:
+            self._publish("reset", {})
             return
         missed = [event for event in self.events if _place(event.id) > _place(message.after)]
         if missed:

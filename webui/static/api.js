@@ -43,7 +43,7 @@ export class ApiError extends Error {
 
   /** Whether the same request may succeed later. */
   get temporary() {
-    return this.status === 0 || this.status === 408 || this.status === 429 || (this.status >= 500 && this.status !== 507);
+    return this.code === "key_in_use" || this.status === 0 || this.status === 408 || this.status === 429 || (this.status >= 500 && this.status !== 507);
   }
 }
 

@@ -7,6 +7,7 @@
 import { byId, h, oncePerFrame, setText } from "./dom.js";
 import { Card } from "./card.js";
 import { count } from "./format.js";
+import { ApiError } from "./api.js";
 import { JOBS_MAX, numberOf } from "./store.js";
 
 /** Cards in the document, or three windows' worth of them where that is more. */
@@ -23,6 +24,8 @@ const FILTERS = /** @type {[string, string[]][]} */ ([
   ["Failed", ["failed"]],
   ["Cancelled", ["cancelled"]],
 ]);
+
+/** @typedef {{jobs: import("./api.js").Job[], cursor: string | null}} JobPage */
 
 export class JobsView {
   /**
@@ -53,7 +56,8 @@ export class JobsView {
     this.drawn = [];
     /** @type {string | null | undefined} undefined: not asked yet; null: no more */
     this.cursor = undefined;
-    this.loading = false;
+    /** @type {Promise<JobPage> | null} the page that is being read */
+    this.loading = null;
     /** Called when the filter has changed. */
     this.dispatchFilter = () => {};
     this.draw = oncePerFrame(() => this.#draw());
@@ -67,14 +71,20 @@ export class JobsView {
     store.addEventListener("stats", () => this.#drawChips());
   }
 
-  /** Read the first page again, and forget what the server doesn't have any more. */
+  /**
+   * Read the first page again, and forget what the server doesn't have any more. Raises what
+   * the API raises.
+   */
   async reload() {
+    await this.loading?.catch(() => null);
     this.cursor = undefined;
+    // What is accepted while the page is read is not in it, and is there all the same.
+    const before = this.store.order.slice();
     const page = await this.#loadPage();
     if (page && this.states.size === 0) {
       const there = new Set(page.jobs.map((/** @type {{id: string}} */ job) => job.id));
       const oldest = page.cursor === null ? 0 : Math.min(...[...there].map(numberOf));
-      this.store.removeJobs(this.store.order.filter((id) => numberOf(id) >= oldest && !there.has(id)));
+      this.store.removeJobs(before.filter((id) => numberOf(id) >= oldest && !there.has(id)));
     }
     this.draw();
   }
@@ -114,7 +124,7 @@ export class JobsView {
     this.cursor = undefined;
     this.draw();
     this.dispatchFilter();
-    await this.#loadPage();
+    await this.#tryPage();
   }
 
   /** @param {string} text */
@@ -125,31 +135,42 @@ export class JobsView {
     // The search is over what is here: bring the rest, up to a bound.
     while (this.words && this.cursor !== null && this.store.jobs.size < SEARCH_MAX) {
       const before = this.cursor;
-      await this.#loadPage();
+      await this.#tryPage();
       if (this.cursor === before) return;
     }
   }
 
-  /** @returns {Promise<{jobs: import("./api.js").Job[], cursor: string | null} | null>} */
+  /**
+   * One page more, if there is one and none is being read.
+   * @returns {Promise<JobPage | null>}
+   */
   async #loadPage() {
     if (this.loading || this.cursor === null) return null;
-    this.loading = true;
     const filter = this.filter;
     const query = new URLSearchParams({ limit: String(PAGE) });
     for (const state of this.states) query.append("state", state);
     if (this.cursor) query.set("cursor", this.cursor);
+    this.loading = this.api.get(`/jobs?${query}`);
     try {
-      const page = await this.api.get(`/jobs?${query}`);
+      const page = await this.loading;
       if (filter === this.filter) this.cursor = page.cursor;
       this.store.putJobs(page.jobs);
       return page;
-    } catch {
-      // The stream tells when the server is back; the page is read again then.
-      return null;
     } finally {
-      this.loading = false;
-      if (filter !== this.filter) await this.#loadPage();
+      this.loading = null;
+      if (filter !== this.filter) await this.#tryPage();
     }
+  }
+
+  /**
+   * The same, where it may fail: the stream tells when the server is back, and all is read again.
+   * @returns {Promise<JobPage | null>}
+   */
+  async #tryPage() {
+    return this.#loadPage().catch((fault) => {
+      if (fault instanceof ApiError) return null;
+      throw fault;
+    });
   }
 
   #scrolled() {
@@ -286,7 +307,7 @@ export class JobsView {
   async #fetchMore() {
     // The store keeps the newest only: older pages would be read and dropped for ever.
     if (this.store.jobs.size >= JOBS_MAX) return;
-    if (await this.#loadPage()) this.draw();
+    if (await this.#tryPage()) this.draw();
   }
 
   /** @param {string} id */

@@ -6,6 +6,7 @@
  */
 import { ApiError, backoffS, newKey } from "./api.js";
 import { TERMINAL } from "./format.js";
+import { numberOf } from "./store.js";
 
 export const BATCH_FILES = 16;
 export const BATCH_BYTES = 8 * 1024 * 1024;
@@ -15,6 +16,7 @@ export const IMAGE_BYTES_MAX = 32 * 1024 * 1024;
 const ROOM_FILES = BATCH_FILES * IN_FLIGHT;
 const ROOM_SHARE = 0.1;
 const TIDY_MS = 30_000;
+const REFRESH_PAGE = 1000;
 const IMAGE_NAMES = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?)$/i;
 
 /** @param {File} file */
@@ -160,18 +162,26 @@ export class Uploads extends EventTarget {
     this.#changed();
   }
 
-  /** Read again how the jobs under way stand, after events were missed. */
+  /**
+   * Read again how the jobs under way stand, after events were missed. Raises what the API
+   * raises: whoever asked must ask again, or those jobs would be waited for in vain.
+   */
   async refresh() {
-    const ids = this.drops.flatMap((drop) => [...drop.waiting]);
-    for (const id of ids.slice(0, 500)) {
-      try {
-        this.store.putJobs([await this.api.get(`/jobs/${id}`)]);
-      } catch (fault) {
-        if (!(fault instanceof ApiError) || fault.status !== 404) return;
-        for (const drop of this.drops) drop.waiting.delete(id);
-      }
+    const sought = new Set(this.drops.flatMap((drop) => [...drop.waiting]));
+    const oldest = Math.min(...[...sought].map(numberOf));
+    /** @type {string | null} */
+    let cursor = "";
+    while (sought.size && cursor !== null) {
+      const query = new URLSearchParams({ limit: String(REFRESH_PAGE), ...(cursor && { cursor }) });
+      const page = await this.api.get(`/jobs?${query}`);
+      const found = page.jobs.filter((/** @type {import("./api.js").Job} */ job) => sought.delete(job.id));
+      this.store.putJobs(found);
+      this.#follow({ changed: new Map(found.map((/** @type {import("./api.js").Job} */ job) => [job.id, job])), removed: new Set() });
+      const last = page.jobs.at(-1);
+      cursor = last && numberOf(last.id) > oldest ? page.cursor : null;
     }
-    this.#changed();
+    // The rest was removed meanwhile.
+    this.#follow({ changed: new Map(), removed: sought });
   }
 
   #changed() {
