@@ -1,6 +1,11 @@
 """Lookout beside its peers on this machine: images/s over HTTP, interleaved, as ratios.
 
     python -m tests.bench.peers_bench [--rounds N] [--seconds S] [--only NAME …] [--out FILE]
+                                      [--parts rates latency joins]
+
+Three parts: `rates` is the table of all rows; `latency` of one image on an idle cluster and at
+half load, beside decode + infer alone; `joins` from `worker join` to the first result, with
+nothing cached and with everything.
 
 Every row classifies the same JPEGs of about 108 kB with the same GoogLeNet (224 px, seeded
 random weights), two processes × one thread, a closed loop of 32 requests, the load
@@ -28,26 +33,19 @@ import tempfile
 import time
 import venv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-from PIL import Image
 
 from tests.bench.http_paced import LoadResult, post_request, run_load_for, run_paced
 from tests.bench.keeper import is_kept, run_kept
 from tests.bench.peers.naive import GRAPH, PRECISION, WEIGHTS
+from tests.bench.stage import Stage
 from tests.fakes.cluster import Cluster
-from tests.fakes.weights import lively_weights
-from tests.shared import IMAGENET100, REPOSITORY, make_jpeg, shared_file
+from tests.shared import REPOSITORY
 from worker import machine
-from worker.compiled import MODEL, CompiledCache, ingredients
-from worker.convert import convert_in_child
-from worker.models import card_for_torchvision, write_card
-from worker.openvino_engine import FOLDER
 
 CONCURRENCY = 32
-IMAGES = 32
 ENVIRONMENT = REPOSITORY / "build" / "peers"
 STAGE = REPOSITORY / "build" / "peers-stage"
 PACKAGES = ("flask==3.1.3", "litserve==0.2.19", "mosec==0.9.8", "ray[serve]==2.60.0")
@@ -59,59 +57,9 @@ SERVERS = {
     "mosec, batch 8": ("mosec_app", "/inference", {"PEERS_BATCH": "8"}),
     "ray serve": ("ray_app", "/", {}),
 }
+PARTS = ("rates", "latency", "joins")
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 LOOKOUT, BARE = "lookout, --engine auto", "bare limit"
-
-
-@dataclass
-class Stage:
-    """What every row shares: a folder with card, weights, images; caches; seconds a row."""
-
-    folder: Path
-    seconds: float
-    bodies: list[bytes] = field(default_factory=list)
-    precision: str = ""
-    """What `auto` took, and so what the peers get; known after the first bare measurement."""
-
-    @property
-    def cache(self) -> Path:
-        return self.folder / "cache"
-
-    @property
-    def graph(self) -> Path:
-        """Converted once; found again by every engine of this run."""
-        card = card_for_torchvision("googlenet", self.folder / "weights.pth")
-        place = CompiledCache(self.cache / FOLDER).obtain(
-            ingredients(card, "fp32"),
-            lambda folder: convert_in_child(card, self.folder / "weights.pth", folder),
-        )
-        return place / MODEL
-
-    def prepare(self) -> None:
-        """Write weights, card and images, and convert the model, unless they are there."""
-        if not (self.folder / "ready").is_file():
-            self._prepare()
-            assert self.graph.is_file()
-            (self.folder / "ready").touch()
-        self.bodies = [path.read_bytes() for path in sorted((self.folder / "images").iterdir())]
-
-    def _prepare(self) -> None:
-        lively_weights("googlenet", self.folder / "weights.pth")
-        card = card_for_torchvision("googlenet", self.folder / "weights.pth")
-        write_card(card, self.folder / "card.json")
-        (self.folder / "images").mkdir(exist_ok=True)
-        for number, body in enumerate(photographs()):
-            (self.folder / "images" / f"{number:03}.jpg").write_bytes(body)
-
-
-def photographs() -> list[bytes]:
-    """JPEGs of about 108 kB: real photographs where they are, drawn ones elsewhere."""
-    folder = shared_file(IMAGENET100)
-    if folder is None:
-        return [make_jpeg(seed, (1600, 1200), 94) for seed in range(IMAGES)]
-    found = [path for path in sorted(folder.glob("*.JPEG")) if Image.open(path).mode == "RGB"]
-    found.sort(key=lambda path: abs(path.stat().st_size - 108_000))
-    return [path.read_bytes() for path in found[:IMAGES]]
 
 
 def bare(stage: Stage, what: str = "rate", processes: int = 2) -> float:
@@ -356,6 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--only", nargs="*", default=[], help="words of the rows wanted")
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "peers.json")
     options = parser.parse_args(arguments)
     if not is_kept():
@@ -363,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(run_kept([sys.executable, "-m", "tests.bench.peers_bench", *given]))
     names = [BARE, LOOKOUT, *SERVERS]
     names = [n for n in names if not options.only or any(word in n for word in options.only)]
-    if set(names) & set(SERVERS):
+    if set(names) & set(SERVERS) and "rates" in options.parts:
         install_peers()
     rows: dict[str, list[float]] = {}
     STAGE.mkdir(parents=True, exist_ok=True)
@@ -371,12 +320,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stage.prepare()
     bare(stage, "alone", processes=1)  # measures and compiles, where nothing is cached yet
     print(about(stage), flush=True)
-    measure_rounds(names, options.rounds, rows, lambda name: images_per_s(stage, name))
-    lines = []
-    if LOOKOUT in rows:
-        lines = latencies(stage, statistics.median(rows[LOOKOUT]))
+    lines: list[str] = []
+    if "rates" in options.parts:
+        measure_rounds(names, options.rounds, rows, lambda name: images_per_s(stage, name))
+        print(table(rows), flush=True)
+    if "latency" in options.parts:
+        found = rows.get(LOOKOUT) or [images_per_s(stage, LOOKOUT)]
+        lines += latencies(stage, statistics.median(found))
+    if "joins" in options.parts:
         lines += first_results(stage, options.rounds)
-    print(table(rows), *lines, sep="\n")
+    print(*lines, sep="\n")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(msgspec.json.encode({"images_per_s": rows, "latency": lines}))
 

@@ -43,10 +43,15 @@ EXACT = [kind for kind in KINDS if kind[1] is Precision.FP32]
 
 @dataclass
 class Shop:
-    """Weights, and one cache for the whole module: what is converted once stays."""
+    """Weights, and one cache for the whole module: what is converted or loaded once stays.
+
+    Cases share loaded engines, as jobs do. Whoever closes one makes it for itself (`fresh`).
+    """
 
     folder: Path
     models: dict[str, tuple[Card, Path]] = field(default_factory=dict)
+    directs: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    engines: dict[tuple[tuple[str, Precision], str, int], Engine] = field(default_factory=dict)
 
     def model(self, architecture: str) -> tuple[Card, Path]:
         if architecture not in self.models:
@@ -54,11 +59,34 @@ class Shop:
             self.models[architecture] = (card_for_torchvision(architecture, path), path)
         return self.models[architecture]
 
+    def direct(self, architecture: str) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels, and their logits by torchvision's own model; computed once."""
+        if architecture not in self.directs:
+            card, weights = self.model(architecture)
+            batch = pixels(2, card.preprocessing.crop_px)
+            self.directs[architecture] = batch, directly(card, weights, batch)
+        return self.directs[architecture]
+
     def make(self, kind: tuple[str, Precision], *, lanes: int = 1) -> Engine:
-        config = EngineConfig(self.folder / "cache", 1, BATCH_MAX, kind[1], lanes)
+        config = EngineConfig(
+            # Torch is here anyway; that a child converts is held by `test_selection.py`.
+            self.folder / "cache",
+            1,
+            BATCH_MAX,
+            kind[1],
+            lanes,
+            in_child=False,
+        )
         return make_engine(kind[0], config)
 
     def loaded(
+        self, kind: tuple[str, Precision], architecture: str = SMALL, *, lanes: int = 1
+    ) -> Engine:
+        if (kind, architecture, lanes) not in self.engines:
+            self.engines[kind, architecture, lanes] = self.fresh(kind, architecture, lanes=lanes)
+        return self.engines[kind, architecture, lanes]
+
+    def fresh(
         self, kind: tuple[str, Precision], architecture: str = SMALL, *, lanes: int = 1
     ) -> Engine:
         engine = self.make(kind, lanes=lanes)
@@ -96,10 +124,8 @@ def test_every_engine_is_exact_in_its_first_precision() -> None:
 def test_fp32_logits_equal_a_direct_call(
     kind: tuple[str, Precision], architecture: str, shop: Shop
 ) -> None:
-    card, weights = shop.model(architecture)
-    batch = pixels(2, card.preprocessing.crop_px)
+    batch, expected = shop.direct(architecture)
     found = shop.loaded(kind, architecture).infer(batch)
-    expected = directly(card, weights, batch)
     assert expected.std() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=0, atol=PARITY)
 
@@ -194,7 +220,7 @@ def test_any_number_of_threads_may_use_its_lanes(kind: tuple[str, Precision], sh
 def test_two_models_live_side_by_side(kind: tuple[str, Precision], shop: Shop) -> None:
     first = shop.loaded(kind)
     before = first.infer(pixels(1))
-    second = shop.loaded(kind, "mobilenet_v2")
+    second = shop.fresh(kind, "mobilenet_v2")
     assert np.abs(second.infer(pixels(1)) - before).max() > 0
     second.close()
     np.testing.assert_array_equal(first.infer(pixels(1)), before)
@@ -226,7 +252,7 @@ def test_weights_of_another_network_are_refused(kind: tuple[str, Precision], sho
 def test_infer_without_a_model_is_our_bug(kind: tuple[str, Precision], shop: Shop) -> None:
     with pytest.raises(LocalFault):
         shop.make(kind).infer(pixels(1))
-    closed = shop.loaded(kind)
+    closed = shop.fresh(kind)
     closed.close()
     with pytest.raises(LocalFault):
         closed.infer(pixels(1))
