@@ -1,6 +1,6 @@
 """The contract of the netem backends as a table: what each does to the same LinkSpecs.
 
-    python -m tests.netem_root.contract [--rounds N] [--seconds S]
+    python -m tests.netem_root.contract [--rounds N] [--seconds S] [--timeout S]
 
 Boots the kernel of `uml.py`, and measures `tc` (a real `sch_netem`) and `userspace` in turn on
 one link: loss of 10,000 datagrams, one-way delay, and goodput of one bulk TCP flow, as medians
@@ -34,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.netem_root.contract")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each TCP flow")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="of the whole, in s")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
@@ -43,7 +44,7 @@ def main() -> int:
         parser.exit(1, f"{reason}\n")
     options = ["--inside", "--rounds", str(args.rounds), "--seconds", str(args.seconds)]
     done = uml.run_python(
-        ["-m", "tests.netem_root.contract", *options], timeout_s=TIMEOUT_S, on_output=_show
+        ["-m", "tests.netem_root.contract", *options], timeout_s=args.timeout, on_output=_show
     )
     return done.returncode
 
