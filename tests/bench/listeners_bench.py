@@ -195,8 +195,9 @@ def _table(rows: dict[int, list[Row]]) -> str:
         cells = []
         for _, field in COLUMNS:
             values = [getattr(row, field) for row in measured]
-            spread = f"{min(values):.1f}–{max(values):.1f}"
-            cells.append(f"{statistics.median(values):.1f} ({spread})")
+            digits = 3 if field.endswith("_ms_per_job") else 1
+            spread = f"{min(values):.{digits}f}–{max(values):.{digits}f}"
+            cells.append(f"{statistics.median(values):.{digits}f} ({spread})")
         lines.append(f"| {listeners} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
