@@ -66,8 +66,7 @@ def choose(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
     trials: list[Trial] = []
     missing: dict[str, EnvironmentFault] = {}
     for name, precision in wish.kinds:
-        tried = {trial.engine for trial in trials}
-        if tried - {name} and time.monotonic() - began_s > BUDGET_S:
+        if _suffices(trials, name) and time.monotonic() - began_s > BUDGET_S:
             break
         if name in missing:
             continue
@@ -92,6 +91,12 @@ def choose(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
         trials += _try_lanes(best, lanes, card, weights, scenes)
         best = best_of(trials)
     return Choice(best=best, trials=trials)
+
+
+def _suffices(trials: list[Trial], name: str) -> bool:
+    """Whether another engine than `name` is done, and there is something to take."""
+    agrees = any(trial.agreement >= AGREEMENT_MIN for trial in trials)
+    return agrees and any(trial.engine != name for trial in trials)
 
 
 def best_of(trials: list[Trial]) -> Trial:
