@@ -38,8 +38,8 @@ SLOW = {"LOOKOUT_FAULTS": "delay-ms=1500"}
 MANY = 2000
 MANY_MS = 200_000
 NODES_MAX = 12_000
-# The longest is the choice of 2,000 files itself: 585 ms on two cores that others used as well.
-LONG_TASK_MS_MAX = 1000
+# By the clock, on two cores that the browser shares with the workers: 359 ms here.
+LONG_TASK_MS_MAX = 1_000
 HEAP_MIB_MAX = 200
 # Whether the timeline has a pixel of this colour.
 PAINTED = """(name) => {
@@ -467,6 +467,8 @@ def test_2000_images_meet_a_full_queue_and_a_page_that_answers(
     for worker in real.workers.values():
         worker.sigstop()  # until the queue is full, however fast they are
     page.set_input_files("#file-input", paths)
+    # Choosing 2,000 files takes the browser itself a second, before the page hears of it.
+    page.evaluate("() => { window.longest = 0; }")
     expect(page.locator(".upload .how").first).to_contain_text(
         "The queue is full", timeout=READY_MS
     )

@@ -25,26 +25,19 @@ export function looksLikeImage(file) {
 }
 
 /**
- * Split files into batches, bounded in number and bytes.
- * @param {File[]} files
- * @returns {File[][]}
+ * Let the page draw and listen first: beginning to send a batch of files takes the browser up to
+ * half a second, and several at once would add up. (`setTimeout` is slowed in hidden tabs.)
+ * @returns {Promise<void>}
  */
-export function batches(files) {
-  const made = [];
-  /** @type {File[]} */
-  let batch = [];
-  let bytes = 0;
-  for (const file of files) {
-    if (batch.length && (batch.length >= BATCH_FILES || bytes + file.size > BATCH_BYTES)) {
-      made.push(batch);
-      batch = [];
-      bytes = 0;
-    }
-    batch.push(file);
-    bytes += file.size;
-  }
-  if (batch.length) made.push(batch);
-  return made;
+function nextTask() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
 }
 
 /** What the user dropped at once, and how far it has come. */
@@ -55,6 +48,8 @@ export class Drop {
    */
   constructor(files, leftOut) {
     this.total = files.length;
+    /** Those that no batch has taken yet. */
+    this.rest = files;
     this.leftOut = leftOut;
     this.sent = 0;
     /** @type {{name: string, why: string}[]} */
@@ -78,6 +73,31 @@ export class Drop {
     const left = this.total - this.refused.length - finished;
     if (!this.firstDone || finished < 2 || left <= 0) return NaN;
     return (left * (now - this.firstDone)) / 1000 / (finished - 1);
+  }
+
+  /**
+   * The next files, bounded in number and bytes; those that can't be sent are refused. Only now
+   * is their size read: the page stands still while the browser looks at the file, and would for
+   * seconds if it were asked for a whole folder.
+   * @returns {File[]}
+   */
+  nextBatch() {
+    /** @type {File[]} */
+    const batch = [];
+    let bytes = 0;
+    let looked = 0;
+    for (const file of this.rest) {
+      const size = file.size;
+      const fits = size > 0 && size <= IMAGE_BYTES_MAX;
+      if (fits && batch.length && bytes + size > BATCH_BYTES) break;
+      if (!fits) this.refused.push({ name: file.name, why: size ? "over 32 MB" : "empty file" });
+      else batch.push(file);
+      bytes += fits ? size : 0;
+      looked += 1;
+      if (batch.length === BATCH_FILES) break;
+    }
+    this.rest = this.rest.slice(looked);
+    return batch;
   }
 
   get finished() {
@@ -108,7 +128,7 @@ export class Uploads extends EventTarget {
     this.store = store;
     /** @type {Drop[]} */
     this.drops = [];
-    /** @type {{drop: Drop, files: File[], key: string, attempt: number}[]} */
+    /** @type {{drop: Drop, files: File[], key: string, attempt: number}[]} what is tried again */
     this.queue = [];
     this.inFlight = 0;
     this.pausedUntil = 0;
@@ -121,13 +141,7 @@ export class Uploads extends EventTarget {
   add(files) {
     const images = files.filter(looksLikeImage);
     const drop = new Drop(images, files.length - images.length);
-    const fits = (/** @type {File} */ file) => file.size > 0 && file.size <= IMAGE_BYTES_MAX;
-    const small = images.filter(fits);
-    for (const file of images.filter((file) => !fits(file))) {
-      drop.refused.push({ name: file.name, why: file.size ? "over 32 MB" : "empty file" });
-    }
     this.drops.unshift(drop);
-    for (const batch of batches(small)) this.queue.push({ drop, files: batch, key: newKey(), attempt: 0 });
     this.#pump();
     this.#changed();
   }
@@ -142,6 +156,7 @@ export class Uploads extends EventTarget {
   async cancel(drop) {
     drop.abort.abort();
     this.queue = this.queue.filter((entry) => entry.drop !== drop);
+    drop.rest = [];
     drop.total = drop.sent + drop.refused.length;
     this.#changed();
     for (const submission of drop.submissions) await this.api.post(`/jobs/cancel?submission=${submission}`);
@@ -191,16 +206,27 @@ export class Uploads extends EventTarget {
   #pump() {
     const waitMs = this.pausedUntil - performance.now();
     if (waitMs > 0) return;
-    while (this.inFlight < IN_FLIGHT && this.queue.length) {
-      const entry = this.queue.shift();
-      if (entry) this.#send(entry);
+    while (this.inFlight < IN_FLIGHT) {
+      const entry = this.queue.shift() ?? this.#nextBatch();
+      if (!entry) return;
+      this.#send(entry);
     }
+  }
+
+  /** Of the drop that came first. */
+  #nextBatch() {
+    for (const drop of this.drops.slice().reverse()) {
+      const files = drop.nextBatch();
+      if (files.length) return { drop, files, key: newKey(), attempt: 0 };
+    }
+    return null;
   }
 
   /** @param {{drop: Drop, files: File[], key: string, attempt: number}} entry */
   async #send(entry) {
     this.inFlight += 1;
     try {
+      await nextTask();
       const answer = await this.api.submit(entry.files, entry.key, entry.drop.abort.signal);
       this.#accepted(entry.drop, answer, entry.files.length);
     } catch (fault) {
@@ -266,7 +292,7 @@ export class Uploads extends EventTarget {
    * every second are what is so now. With room for some batches there is no need to wait on.
    */
   #resumeWithRoom() {
-    if (!this.full || !this.queue.length) return;
+    if (!this.full) return;
     const { counts, queue_limit_jobs: limit } = this.store.stats;
     const held = (counts.queued ?? 0) + (counts.backoff ?? 0) + (counts.leased ?? 0);
     if (held > limit - Math.max(ROOM_FILES, limit * ROOM_SHARE)) return;
