@@ -14,6 +14,9 @@ from worker.backoff import Backoff
 
 DIALS_MAX = 4
 """Connections in the making at once: on a bad link each of them adds to the load."""
+RACING_DIALS = 3
+"""Connections in the making at once while no stream is lively: on a link that loses 30 % each way
+every second dial needs seconds for its handshake alone, and silence of 10 s is a death."""
 DIAL_BACKOFF_BASE_S = 0.5
 DIAL_BACKOFF_CAP_S = 5.0
 
@@ -74,6 +77,9 @@ class Keeper:
         steps = self._replacements(stalled)
         more = [dial for dial in self._dialling if dial.replaces is None]
         steps += [Dial()] * (wanted - len(views) - len(more))
+        if stalled and not lively:
+            # Those that come too late are shut again.
+            steps += [Dial()] * (RACING_DIALS - len(self._dialling) - len(steps))
         steps = steps[: DIALS_MAX - len(self._dialling)]
         self._dialling += steps
         return list(steps)

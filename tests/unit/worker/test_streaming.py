@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.streams import STALL_S
-from worker.streaming import DIALS_MAX, Dial, Keeper, Shut, StreamView
+from worker.streaming import DIALS_MAX, RACING_DIALS, Dial, Keeper, Shut, StreamView
 
 LIVELY = 0.0
 SILENT = STALL_S + 1
@@ -42,12 +42,26 @@ def test_after_a_failure_the_next_dial_waits() -> None:
     assert one.decide(views(LIVELY), 2, 11.0) == [Dial()]
 
 
-def test_a_silent_stream_is_replaced_once_also_the_only_one() -> None:
+def test_a_silent_stream_is_replaced_once() -> None:
     one = keeper()
-    assert one.decide(views(SILENT), 1, 0.0) == [Dial(replaces=0)]
+    assert one.decide(views(LIVELY, SILENT), 2, 0.0) == [Dial(replaces=1)]
+    assert one.decide(views(LIVELY, SILENT), 2, 0.5) == []
+    one.dialled(Dial(replaces=1), True, 1.0)
+    assert one.decide([StreamView(0, LIVELY), StreamView(2, LIVELY)], 2, 1.0) == []
+
+
+def test_for_the_only_one_several_race_and_one_stays() -> None:
+    one = keeper()
+    race = [Dial(replaces=0), Dial(), Dial()]
+    assert len(race) == RACING_DIALS
+    assert one.decide(views(SILENT), 1, 0.0) == race
     assert one.decide(views(SILENT), 1, 0.5) == []
-    one.dialled(Dial(replaces=0), True, 1.0)
-    assert one.decide([StreamView(1, LIVELY)], 1, 1.0) == []
+    one.dialled(Dial(), True, 1.0)
+    assert one.decide(views(SILENT, LIVELY), 1, 1.0) == []
+    one.dialled(Dial(), True, 2.0)
+    one.dialled(Dial(replaces=0), True, 2.0)
+    late = [StreamView(number, LIVELY) for number in (1, 2, 3)]
+    assert one.decide(late, 1, 2.0) == [Shut(2), Shut(3)]
 
 
 def test_the_longest_silent_goes_first() -> None:
