@@ -1,69 +1,24 @@
-"""A closed-loop load generator for POST requests over keep-alive connections.
+"""Load for a time, or at a rate, on servers of any kind.
 
-A general HTTP client costs more CPU per request than the service that is
-measured here (httpx: about 1 ms), and both share the cores of one machine. So
-requests are ready-made bytes and answers are only cut at their length.
+`tests.bench.http_load` counts on answers as Lookout gives them; peers also answer in
+chunks, so streams read them here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 import uvloop
+
+from tests.bench.http_load import LoadResult
 
 READ_BYTES = 2**16
 
 
-@dataclass
-class LoadResult:
-    """What a closed loop saw: seconds per request, statuses, the time of the whole run."""
-
-    latencies_s: list[float] = field(default_factory=list)
-    statuses: dict[int, int] = field(default_factory=dict)
-    elapsed_s: float = 0.0
-
-    @property
-    def per_second(self) -> float:
-        """Requests answered per second."""
-        return len(self.latencies_s) / self.elapsed_s
-
-    def percentile_ms(self, quantile: int) -> float:
-        """Nearest rank."""
-        ordered = sorted(self.latencies_s)
-        return 1000 * ordered[min(len(ordered) - 1, len(ordered) * quantile // 100)]
-
-
-def post_request(path: str, host: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
-    """One HTTP/1.1 request as bytes."""
-    lines = [
-        f"POST {path} HTTP/1.1",
-        f"Host: {host}",
-        f"Content-Length: {len(body)}",
-        *headers,
-        "",
-        "",
-    ]
-    return "\r\n".join(lines).encode() + body
-
-
-def run_load(
-    host: str, port: int, requests: Sequence[bytes], concurrency: int, count: int
-) -> LoadResult:
-    """Send `count` requests, `concurrency` at a time; raises on anything but an answer."""
-    return uvloop.run(_run(host, port, requests, concurrency, count))
-
-
-async def _run(
-    host: str, port: int, requests: Sequence[bytes], concurrency: int, count: int
-) -> LoadResult:
-    return await _run_numbers(host, port, requests, concurrency, iter(range(count)))
-
-
 async def _run_numbers(
-    host: str, port: int, requests: Sequence[bytes], concurrency: int, numbers
+    host: str, port: int, requests: Sequence[bytes], concurrency: int, numbers: Iterator[int]
 ) -> LoadResult:
     result = LoadResult()
     began = time.perf_counter()
@@ -75,7 +30,7 @@ async def _run_numbers(
 
 
 async def _loop(
-    host: str, port: int, requests: Sequence[bytes], numbers, result: LoadResult
+    host: str, port: int, requests: Sequence[bytes], numbers: Iterator[int], result: LoadResult
 ) -> None:
     reader, writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
     try:
@@ -105,9 +60,9 @@ async def _answer(reader: asyncio.StreamReader) -> int:
 def run_load_for(
     host: str, port: int, requests: Sequence[bytes], concurrency: int, seconds: float
 ) -> LoadResult:
-    """As `run_load`, for so many seconds."""
+    """A closed loop for so many seconds; raises on anything but an answer."""
 
-    def numbers():
+    def numbers() -> Iterator[int]:
         end = time.perf_counter() + seconds
         number = 0
         while time.perf_counter() < end:

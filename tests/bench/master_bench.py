@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import psutil
 
 from tests.bench.http_load import form_body, post_request, run_load
 from tests.bench.machine import cpu_name, cpu_s
+from tests.bench.table import table
 from tests.fakes.cluster import Cluster
 from tests.fakes.process import Process
 from tests.shared import make_jpeg, wait_until
@@ -138,24 +138,6 @@ def measure(lookout: Cluster, swarm: Process, case: Case, requests: int) -> Row:
     )
 
 
-def table(rows: dict[str, list[Row]]) -> str:
-    """Markdown: median (smallest to largest)."""
-    lines = ["| case | " + " | ".join(name for name, _ in COLUMNS) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 1) + "|")
-    for name, measured in rows.items():
-        cells = []
-        for _, read in COLUMNS:
-            values = [read(row) for row in measured]
-            form = ",.0f" if max(values) >= 100 else ".2f"
-            middle, low, high = (
-                format(value, form)
-                for value in (statistics.median(values), min(values), max(values))
-            )
-            cells.append(f"{middle} ({low} to {high})")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -184,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     http.delete("/jobs").raise_for_status()
         swarm.term()
         swarm.wait(10.0)
-    print(table(rows))
+    print(table(COLUMNS, rows))
     sys.stdout.flush()
 
 

@@ -37,7 +37,8 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench.http_paced import LoadResult, post_request, run_load_for, run_paced
+from tests.bench.http_load import LoadResult, post_request
+from tests.bench.http_paced import run_load_for, run_paced
 from tests.bench.keeper import is_kept, run_kept
 from tests.bench.peers.naive import GRAPH, PRECISION, WEIGHTS
 from tests.bench.stage import Stage

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench.http_load import LoadResult, post_request, run_load
+from tests.bench.table import table
 from tests.fakes.cluster import Cluster
 from tests.shared import make_jpeg, wait_until
 
@@ -110,25 +110,14 @@ def _cases(quick: bool) -> list[Case]:
     ]
 
 
-def _table(rows: dict[str, list[Row]]) -> str:
-    columns: list[tuple[str, Callable[[Row], float]]] = [
-        ("images/s", lambda row: row.images_per_s),
-        ("p50 ms", lambda row: row.p50_ms),
-        ("p99 ms", lambda row: row.p99_ms),
-        ("core ms/job", lambda row: row.core_cpu_ms),
-        ("web ms/job", lambda row: row.web_cpu_ms),
-        ("done/s", lambda row: row.drained_per_s),
-    ]
-    lines = ["| case | " + " | ".join(name for name, _ in columns) + " |"]
-    lines.append("|---" * (len(columns) + 1) + "|")
-    for name, measured in rows.items():
-        cells = []
-        for _, read in columns:
-            values = [read(row) for row in measured]
-            spread = f"{min(values):.2f}–{max(values):.2f}"
-            cells.append(f"{statistics.median(values):.2f} ({spread})")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+COLUMNS: list[tuple[str, Callable[[Row], float]]] = [
+    ("images/s", lambda row: row.images_per_s),
+    ("p50 ms", lambda row: row.p50_ms),
+    ("p99 ms", lambda row: row.p99_ms),
+    ("core ms/job", lambda row: row.core_cpu_ms),
+    ("web ms/job", lambda row: row.web_cpu_ms),
+    ("done/s", lambda row: row.drained_per_s),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -155,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for case in cases:
                     if case.null_workers == null:
                         rows.setdefault(case.name, []).append(measure(lookout, case))
-    print(_table(rows))
+    print(table(COLUMNS, rows))
 
 
 if __name__ == "__main__":

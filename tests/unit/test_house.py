@@ -110,4 +110,4 @@ def test_the_checks_find_planted_faults() -> None:
     planted = [f"see {place}" for place in ("/wo" + "rk/main", "/opt" + "/lk/x", "/wo" + "rk")]
     machine = next(iter(FORBIDDEN))
     assert all(re.search(machine, line) for line in planted)
-    assert not re.search(machine, "GET /workers and the folder tests/work/")
+    assert not re.search(machine, "GET /workers and the folder tests" + "/wo" + "rk/")
