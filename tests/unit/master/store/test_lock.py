@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from master.store import open_store
 from tests.shared import REPOSITORY
 from wire.errors import EnvironmentFault
 
+NOBODY = 65534
 OPEN = "import sys; from pathlib import Path; from master.store import open_store; "
 HOLD = OPEN + "s = open_store(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
 TRY = OPEN + (
@@ -73,14 +77,25 @@ def test_a_path_that_is_no_directory_is_refused(tmp_path: Path, name: str) -> No
     assert refused.value.code == "data_dir_unusable"
 
 
-def test_a_directory_that_we_may_not_write_is_refused(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    tmp_path.chmod(0o500)
-    with pytest.raises(EnvironmentFault, match="may not write") as refused:
-        open_store(tmp_path)
-    tmp_path.chmod(0o700)
+def test_a_directory_that_we_may_not_write_is_refused() -> None:
+    # Not below `tmp_path`, where nobody else may look.
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o555)
+        with _as_nobody(), pytest.raises(EnvironmentFault, match="may not write") as refused:
+            open_store(Path(name))
     assert refused.value.code == "data_dir_unusable"
+
+
+@contextlib.contextmanager
+def _as_nobody() -> Iterator[None]:
+    """As a user whom permissions bind: root may write everywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 def _python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
