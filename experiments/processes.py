@@ -47,7 +47,6 @@ class Process:
         log_path: Path,
         env: Mapping[str, str],
         cwd: Path,
-        dies_with_its_thread: bool = True,
     ) -> None:
         self.name = name
         self.usage = Usage(0.0, 0)
@@ -67,7 +66,7 @@ class Process:
             cwd=cwd,
             start_new_session=True,
             # One system call, no lock is taken: safe between fork and exec.
-            preexec_fn=_die_with_parent if dies_with_its_thread else None,
+            preexec_fn=_die_with_parent,
         )
         self._reader = threading.Thread(target=self._read, name=f"log-{name}", daemon=True)
         self._reader.start()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import hypothesis
@@ -22,6 +24,26 @@ hypothesis.settings.load_profile("lookout")
 os.environ.pop("PYTHONUNBUFFERED", None)
 
 _FAILED = pytest.StashKey[bool]()
+_TERMINATED = pytest.StashKey[bool]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """SIGTERM ends the tests as Ctrl-C does, fixtures and all; exit status 143."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # The fixtures' own ends take a while: a second signal must not break them off.
+        if not session.stash.get(_TERMINATED, False):
+            session.stash[_TERMINATED] = True
+            raise KeyboardInterrupt("SIGTERM")
+
+    signal.signal(signal.SIGTERM, end)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The status tells a caller which signal it was."""
+    if session.stash.get(_TERMINATED, False):
+        session.exitstatus = 128 + signal.SIGTERM
 
 
 @pytest.hookimpl(wrapper=True)

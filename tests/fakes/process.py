@@ -1,22 +1,31 @@
 """One child process of a test: as an experiment starts it, with all that it said kept.
 
 Every wait is woken by the output itself or by the process's end. Whatever happens in the
-test, `finish` ends it by its process id; nothing is ever ended by name.
+test, `finish` ends it by its process id; nothing is ever ended by name. If the tests
+themselves are killed, the kernel ends it.
 """
 
 from __future__ import annotations
 
 import re
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from experiments import processes
 from experiments.errors import ProcessFailed
 
 __all__ = ["Process", "ProcessFailed"]
+
+# A child ends with the thread that started it, and tests start some from threads that end
+# before them: this one lives as long as the tests do. The main thread does, too, and what it
+# starts has its processors (`sched_setaffinity`).
+_STARTER: Final = ThreadPoolExecutor(1, thread_name_prefix="starter")
 
 
 class Process(processes.Process):
@@ -26,10 +35,11 @@ class Process(processes.Process):
         self, name: str, argv: Sequence[str], *, log_path: Path, env: Mapping[str, str], cwd: Path
     ) -> None:
         self._lines: list[str] = []
-        # Tests start processes from threads that end before them.
-        super().__init__(
-            name, argv, log_path=log_path, env=env, cwd=cwd, dies_with_its_thread=False
-        )
+        start = partial(super().__init__, name, argv, log_path=log_path, env=env, cwd=cwd)
+        if threading.current_thread() is threading.main_thread():
+            start()
+        else:
+            _STARTER.submit(start).result()
 
     def log(self) -> str:
         """Everything that it wrote so far, stdout and stderr together."""
