@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 JOBS = 3000
 CARDS_MAX = 100
 PAGE_OF_JOBS = 250
+LATER = 24
 # Where the cards are, and whether those that are seen stand without a hole.
 LOOK = """() => {
     const cards = [...document.querySelectorAll(".card")];
@@ -29,6 +30,11 @@ LOOK = """() => {
         bottom: Math.max(...seen.map((box) => box.bottom)),
     };
 }"""
+
+# Resolves when nothing that ends by itself moves any more.
+REST = """() => Promise.allSettled(document.getAnimations()
+    .filter((one) => one.effect.getComputedTiming().endTime < Infinity)
+    .map((one) => one.finished)).then(() => null)"""
 
 
 def upload(url: str, count: int, prefix: str = "photo") -> None:
@@ -92,7 +98,14 @@ def test_what_is_looked_at_stays_when_others_come_in_above(
     full_page: Page, cluster_url: str
 ) -> None:
     page = full_page
+    # What stands above the cards is complete and at rest: it would push them.
+    expect(page.locator(f".card .label:has-text('photo-{JOBS - 1:04d}.jpg')")).to_be_visible()
+    expect(page.locator(".chip:has-text('All')")).to_contain_text(f"{JOBS:,}")
+    expect(page.locator("#model-line")).to_be_visible()
+    expect(page.locator("#empty-join")).to_be_visible()
+    page.evaluate(REST)
     scroll_to(page, "6000")
+    page.wait_for_function("() => scrollY === 6000")
     look(page)
     place = """(name) => {
         const cards = [...document.querySelectorAll(".card")];
@@ -102,13 +115,15 @@ def test_what_is_looked_at_stays_when_others_come_in_above(
         return [card.querySelector(".label").textContent, box.top, card.ariaPosInSet];
     }"""
     name, top, number = page.evaluate(place, "")
-    upload(cluster_url, 40, "later")
-    expect(page.locator(".chip:has-text('All')")).to_contain_text(f"{JOBS + 40:,}")
-    page.wait_for_function(
-        "([name, number]) => [...document.querySelectorAll('.card')]"
-        ".some((card) => card.textContent.includes(name) && card.ariaPosInSet !== number)",
-        arg=[name, number],
-    )
+    # One at a time, each drawn before the next: what a single one moves must not add up.
+    for more in range(1, LATER + 1):
+        upload(cluster_url, 1, f"later-{more}")
+        page.wait_for_function(
+            "([name, position]) => [...document.querySelectorAll('.card')]"
+            ".some((card) => card.textContent.includes(name) && card.ariaPosInSet === position)",
+            arg=[name, str(int(number) + more)],
+        )
+    expect(page.locator(".chip:has-text('All')")).to_contain_text(f"{JOBS + LATER:,}")
     assert page.evaluate(place, name)[1] == pytest.approx(top, abs=2)
 
 

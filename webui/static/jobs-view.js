@@ -52,6 +52,8 @@ export class JobsView {
     /** Whom the user looks at, where that isn't the newest: a new image must not push it away. */
     this.anchor = "";
     this.anchorTop = 0;
+    /** Where this page has scrolled to by itself; NaN where it hasn't. */
+    this.heldAt = NaN;
     /** @type {string[]} ids as they were drawn last */
     this.drawn = [];
     /** @type {string | null | undefined} undefined: not asked yet; null: no more */
@@ -175,7 +177,11 @@ export class JobsView {
 
   #scrolled() {
     // By what was drawn: images that have come in since then must not slip past unheld.
-    if (this.pitch) this.#lookAt(this.drawn);
+    // Scrolling that this page did itself changes nothing of what is looked at.
+    if (this.pitch && !(Math.abs(scrollY - this.heldAt) < 1)) {
+      this.heldAt = NaN;
+      this.#lookAt(this.drawn);
+    }
     this.draw();
   }
 
@@ -265,9 +271,12 @@ export class JobsView {
       // The room that `#leaveRoom` makes in this same frame is needed for scrolling there.
       this.grid.style.paddingBottom = `${parseFloat(this.grid.style.paddingBottom || "0") + Math.max(0, moved)}px`;
       scrollBy({ top: moved, behavior: "instant" });
+      this.heldAt = scrollY;
     }
     this.drawn = visible.slice();
-    this.#lookAt(this.drawn);
+    // Whom the user looks at is chosen anew only where this one can't be held: chosen at every
+    // image that comes in, it would be another each time, and pixels lost in rounding would add up.
+    if (index < 0 || Math.abs(this.#topOf(index) - this.anchorTop) >= 2) this.#lookAt(this.drawn);
   }
 
   /**
