@@ -20,7 +20,7 @@ from wire.card import Card
 from wire.errors import EnvironmentFault
 from worker.agreement import AGREEMENT_MIN_INT8, same_best
 from worker.decode import DecodeLimits, Decoder, ImageFault
-from worker.openvino_import import import_openvino
+from worker.openvino_import import import_openvino, the_core
 from worker.preprocess import Preprocessor
 
 IMAGES_MIN = 64
@@ -34,7 +34,7 @@ def quantise(model: Any, card: Card, samples: Path) -> Any:
     Raises `EnvironmentFault`: `samples_missing`, `int8_missing` without NNCF, and
     `int8_disagrees` if fewer than 99 % of best classes stay the same.
     """
-    openvino = import_openvino()
+    import_openvino()  # before NNCF does, past the guard
     try:
         nncf: Any = importlib.import_module("nncf")
     except ImportError as error:
@@ -42,7 +42,7 @@ def quantise(model: Any, card: Card, samples: Path) -> Any:
             "int8_missing", f"int8 needs NNCF ({error}): install lookout[int8]"
         ) from error
     images = _images(card, samples)
-    exact = _logits(openvino, model, images)
+    exact = _logits(model, images)
     measured, held_back = images[0::2], images[1::2]
     quantised = nncf.quantize(
         model,
@@ -51,7 +51,7 @@ def quantise(model: Any, card: Card, samples: Path) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         fast_bias_correction=True,
     )
-    same = same_best(exact[1::2], _logits(openvino, quantised, held_back))
+    same = same_best(exact[1::2], _logits(quantised, held_back))
     if same < AGREEMENT_MIN_INT8:
         raise EnvironmentFault(
             "int8_disagrees",
@@ -84,8 +84,8 @@ def _decoded(card: Card, paths: list[Path]) -> Iterator[NDArray[np.uint8]]:
             continue  # a label file, or whatever else lies among images
 
 
-def _logits(openvino: Any, model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    request = openvino.Core().compile_model(model, "CPU").create_infer_request()
+def _logits(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    request = the_core().compile_model(model, "CPU").create_infer_request()
     rows = [request.infer({0: image[None]})[0].copy() for image in images]
     logits: NDArray[np.float32] = np.concatenate(rows)
     return logits

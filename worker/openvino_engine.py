@@ -23,7 +23,7 @@ from worker.convert import convert_here, convert_in_child
 from worker.engine import EngineConfig, Precision, shareable
 from worker.identity import check_identity
 from worker.machine import has_bf16, version_of
-from worker.openvino_import import import_openvino
+from worker.openvino_import import import_openvino, the_core
 
 FOLDER = "openvino"
 
@@ -108,7 +108,7 @@ class OpenVinoEngine:
 
     def _compile(self, place: Path) -> None:
         lanes = self.config.lanes
-        core = self._openvino.Core()
+        core = the_core()
         properties = {
             "CACHE_DIR": str(for_this_processor(place)),
             "INFERENCE_PRECISION_HINT": self._hint(),

@@ -26,6 +26,18 @@ def import_openvino() -> Any:
     return importlib.import_module("openvino")
 
 
+@functools.cache
+def the_core() -> Any:
+    """The one `openvino.Core` of this process; it lives as long as the process.
+
+    Each core's CPU plugin gives the thread that makes it a signal stack (`sigaltstack`), and
+    puts the former one back when it goes. Of two cores that go in the order in which they came
+    the second puts back the first one's, which is unmapped by then: the next signal that Python
+    handles in that thread ends the process by SIGSEGV, without a word (OpenVINO 2026.4.1).
+    """
+    return import_openvino().Core()
+
+
 def block_telemetry() -> None:
     """Make the telemetry package unimportable in this process."""
     for name in _BLOCKED:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.metadata
 import subprocess
 import sys
@@ -110,6 +112,35 @@ def test_converts_once_and_again_only_if_the_graph_is_damaged(
         assert len(made) == (2 if damage else 1)
     np.testing.assert_array_equal(answers[0], answers[1])
     np.testing.assert_array_equal(answers[0], answers[2])
+
+
+class SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("bytes", ctypes.c_size_t))
+
+    @classmethod
+    def of_this_thread(cls) -> int | None:
+        """Where it begins."""
+        found = cls()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+        return found.start
+
+
+def test_engines_that_come_and_go_leave_signals_their_stack(
+    model: tuple[Card, Path], tmp_path: Path
+) -> None:
+    # Each core of OpenVINO brings a signal stack along, and takes it away when it goes.
+    engines, stacks = [], []
+    for _ in range(3):
+        engines.append(OpenVinoEngine(EngineConfig(tmp_path, 1, 1, in_child=False)))
+        engines[-1].load(*model)
+        stacks.append(SignalStack.of_this_thread())
+    while engines:
+        engines.pop(0).close()
+        gc.collect()
+        stacks.append(SignalStack.of_this_thread())
+    assert set(stacks) == {stacks[0]}
 
 
 def test_int8_without_images_says_what_is_missing(model: tuple[Card, Path], tmp_path: Path) -> None:
