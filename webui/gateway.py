@@ -127,7 +127,7 @@ class Gateway:
             await self._answer(exchange, problem)
         except Disconnected:
             log.debug("%s %s: the client went away", exchange.method, exchange.path)
-        except Exception:
+        except Exception:  # the edge of one request: a bug in it costs no other
             log.exception("%s %s failed", exchange.method, exchange.path)
             bug = Problem("internal_error", "the log of the web process says more")
             await self._answer(exchange, bug)

@@ -145,7 +145,7 @@ class Server(Owner):
         self.connections.add(connection)
         try:
             self._on_peer(connection)
-        except Exception:
+        except Exception:  # the edge: our bug with one peer costs that one only
             log.exception("admitting %s failed", connection.address)
             connection.abort("internal error")
 

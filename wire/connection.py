@@ -421,7 +421,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         try:
             self.on_closed(self, reason, fault)
-        except Exception:
+        except Exception:  # the edge: somebody else's code may not stop our own end
             log.exception("handling the end of %s failed", self.address)
 
     def _linger(self) -> None:

@@ -58,7 +58,7 @@ def serve(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         answer = {"done": work(request)}
     except EnvironmentFault as fault:
         answer = {"fault": {"code": fault.code, "reason": fault.reason}}
-    except Exception:
+    except Exception:  # the edge of the process: its parent reads the status and stderr
         traceback.print_exc()
         os._exit(1)
     answers.write(msgspec.json.encode(answer))

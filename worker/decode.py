@@ -79,7 +79,7 @@ class Decoder:
         self._check_bytes(data)
         try:
             image = Image.open(io.BytesIO(data), formats=SUPPORTED)
-        except Exception as error:
+        except Exception as error:  # Pillow raises nearly anything on broken input
             raise self._fault(data, error) from error
         self._check_pixels(image.width * image.height, f"{image.width}×{image.height}")
         return image
@@ -105,7 +105,7 @@ class Decoder:
             return to_rgb(image)
         except ImageFault:
             raise
-        except Exception as error:
+        except Exception as error:  # as above: decoders are of many makers
             raise self._fault(data, error) from error
 
     def _check_bytes(self, data: bytes) -> None:

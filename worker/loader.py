@@ -90,7 +90,7 @@ class Loader:
             event(log, logging.INFO, "model_fetch_interrupted", model=card.id, reason=lost.reason)
         except (EnvironmentFault, PeerFault) as fault:
             self._post(ModelFailed(card, fault.code, fault.reason))
-        except Exception as error:
+        except Exception as error:  # the edge of the thread; torch raises nearly anything
             log.exception("loading failed model=%s", card.id)
             self._post(ModelFailed(card, "load_failed", f"{type(error).__name__}: {error}"))
 

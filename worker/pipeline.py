@@ -153,7 +153,7 @@ class Pipeline:
         except ImageFault as fault:
             refusal = m.Fault(code=fault.code, message=fault.reason, retryable=fault.retryable)
             return partial(self._refuse, item, refusal)
-        except Exception as error:
+        except Exception as error:  # a bug that one image meets fails its job alone
             log.exception("decoding failed job=%s", item.lease.assign.job)
             return partial(self._refuse, item, _internal("decode_error", error))
         return partial(self._hand_over, item)
@@ -230,7 +230,7 @@ class Pipeline:
         try:
             self._faults.before_infer()
             logits = self._forward(batch)
-        except Exception as error:
+        except Exception as error:  # engines raise what their libraries do; the lane goes on
             self._engine_failed(batch, error)
             return
         self._failures = 0

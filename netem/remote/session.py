@@ -47,7 +47,7 @@ class Session:
             while True:
                 try:
                     done = await self.run(command)
-                except BaseException as error:
+                except BaseException as error:  # it takes back what it had begun
                     command = procedure.throw(error)
                 else:
                     command = procedure.send(done)

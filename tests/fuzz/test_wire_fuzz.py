@@ -218,7 +218,7 @@ class GoodPeer(threading.Thread):
         try:
             while not self._stop_asked.wait(0.01):
                 self._ask()
-        except Exception as error:
+        except Exception as error:  # raised again in `stop`
             self.failure = error
         finally:
             self._connection.close()
