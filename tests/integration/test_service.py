@@ -150,3 +150,6 @@ def test_a_decode_that_hangs_costs_its_own_job_only(cluster: Callable[..., Clust
         stuck = http.get(f"/jobs/{jobs[4]}", params={"wait": 100}).json()
         assert stuck["state"] == "failed", stuck
         assert stuck["error"]["code"] == "decode_timeout"
+    # The one with the thread that hangs would not end before the fixture's patience does.
+    for worker in lookout.workers.values():
+        worker.kill9()
