@@ -50,8 +50,11 @@ class Step:
     streams: int
 
 
-STEPS: Final = (Step(0.02, 4), Step(0.05, STREAMS_AUTO_MAX))
-"""Measured with `python -m tests.bench streams`; see docs/netem.md."""
+LOSS_BASED_STEPS: Final = (Step(0.02, 4), Step(0.05, STREAMS_AUTO_MAX))
+"""For CUBIC and its like: they take every loss for congestion."""
+BBR_STEPS: Final = (Step(0.13, STREAMS_AUTO_MAX),)
+"""One BBR stream fills a link that loses 10 %, cheaper than several; of one that loses 20 % it
+gets a twentieth. Both measured with `python -m tests.bench streams`; see docs/netem.md."""
 RELAX: Final = 0.5
 """The share has to fall below this part of a step's to leave it: no flapping at the edge."""
 
@@ -165,21 +168,27 @@ class LossMeter:
         return min(1.0, self._repeats / self._segments)
 
 
+def steps_for(congestion: str | int) -> tuple[Step, ...]:
+    """The steps for what the kernel calls a connection's congestion control ("bbr", "cubic")."""
+    return BBR_STEPS if congestion == "bbr" else LOSS_BASED_STEPS
+
+
 class StreamPlan:
     """How many streams the loss asks for: more at once, fewer only after a calm time."""
 
-    __slots__ = ("_calm_since", "streams")
+    __slots__ = ("_calm_since", "_steps", "streams")
 
-    def __init__(self) -> None:
+    def __init__(self, steps: tuple[Step, ...]) -> None:
         self.streams = 1
+        self._steps = steps
         self._calm_since: float | None = None
 
     def update(self, share: float | None, now: float) -> int:
         """Judge the share of `LossMeter` at `now`; None changes nothing."""
         if share is None:
             return self.streams
-        wanted = _streams_for(share)
-        kept = _streams_for(share / RELAX)
+        wanted = self._streams_for(share)
+        kept = self._streams_for(share / RELAX)
         if wanted >= self.streams:
             self.streams, self._calm_since = wanted, None
         elif kept >= self.streams:
@@ -190,6 +199,5 @@ class StreamPlan:
             self.streams, self._calm_since = kept, None
         return self.streams
 
-
-def _streams_for(share: float) -> int:
-    return max((step.streams for step in STEPS if share >= step.share), default=1)
+    def _streams_for(self, share: float) -> int:
+        return max((step.streams for step in self._steps if share >= step.share), default=1)

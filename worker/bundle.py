@@ -1,7 +1,7 @@
 """The streams of one membership: from the first connection's `Welcome` until none is left.
 
-Owns the open streams, the thread that beats over all of them, and opening more
-where the link asks for it. Promises that a stream which ends takes nothing
+Owns the open streams, the threads that beat and receive over all of them, and
+opening more where the link asks for it. Promises that a stream which ends takes nothing
 along: what it may not have delivered goes over another one, and only the end
 of the last, or silence over all of them, ends the membership. Leaves the
 decisions to `worker.streaming` and `wire.streams`.
@@ -20,9 +20,17 @@ import msgspec
 from wire import blocking
 from wire import messages as m
 from wire.errors import ConnectionClosed, EnvironmentFault, PeerFault, Rejected
-from wire.streams import STREAMS_AUTO_MAX, UNCONFIRMED_MAX, LossMeter, StreamPlan, choose
+from wire.streams import (
+    STREAMS_AUTO_MAX,
+    UNCONFIRMED_MAX,
+    LossMeter,
+    StreamPlan,
+    choose,
+    steps_for,
+)
 from worker.heartbeat import Heartbeat
 from worker.logs import event
+from worker.receiver import Receiver
 from worker.stream import Stream
 from worker.streaming import Dial, Keeper, Shut, StreamView
 from worker.vitals import Vitals
@@ -35,7 +43,7 @@ DialStream = Callable[[m.Hello, bytes], blocking.BlockingConnection]
 
 
 class Bundle:
-    """One worker's streams. `take` gets the master's messages, on any of the streams' threads."""
+    """One worker's streams. `take` gets the master's messages, all on one thread."""
 
     def __init__(
         self,
@@ -53,8 +61,8 @@ class Bundle:
         self._max = min(hello.streams_max, self._welcome.streams_max)
         self._interval_s = self._welcome.heartbeat_interval_s
         self._news = threading.Condition()
-        self._streams = {0: Stream(0, first, self._interval_s)}
-        self._opened: list[Stream] = list(self._streams.values())
+        self._streams = {0: Stream(0, first)}
+        self._receiver = Receiver(self, self._interval_s)
         self._reason: str | None = None
         self._last_reason = ""
         self._waiting: list[m.Message] = []
@@ -62,13 +70,14 @@ class Bundle:
         self._advised = 1
         self._keeper = Keeper(random.SystemRandom())
         self._meter = LossMeter(time.monotonic())
-        self._plan = StreamPlan()
+        self._plan = StreamPlan(steps_for(first.socket_options.get("TCP_CONGESTION", "")))
 
     def run(self, vitals: Vitals, on_pause: Callable[[float], None]) -> str:
         """Beat, receive and keep the streams until the membership is over; says why it is."""
         heartbeat = Heartbeat(self._beat, vitals, self._interval_s, on_pause)
         heartbeat.start()
-        self._streams[0].start(self)
+        self._receiver.add(self._streams[0])
+        self._receiver.start()
         try:
             while self._reason is None:
                 self._keep()
@@ -77,8 +86,7 @@ class Bundle:
         finally:
             heartbeat.stop()
             self.close(self._reason or "a bug of this worker ended it")
-        for stream in self._opened:
-            stream.join()
+        self._receiver.finish()
         return self._reason
 
     def send(self, message: m.Message) -> bool:
@@ -192,7 +200,7 @@ class Bundle:
         stream: Stream | None = None
         try:
             connection = self._dial(hello, self._welcome.ticket)
-            stream = Stream(hello.stream, connection, self._interval_s)
+            stream = Stream(hello.stream, connection)
         except Rejected as refusal:
             if refusal.code in OVER_CODES:
                 self.close(f"the master has given this worker up: {refusal.reason}")
@@ -202,8 +210,6 @@ class Bundle:
             self._keeper.dialled(dial, stream is not None, time.monotonic())
             if stream is not None and self._reason is None:
                 self._streams[stream.number] = stream
-                self._opened.append(stream)
-                self._opened = [s for s in self._opened if s.alive or s is stream]
             elif stream is not None:
                 stream.connection.close()
                 return
@@ -213,7 +219,7 @@ class Bundle:
             self.send(message)
         if stream is not None:
             event(log, logging.INFO, "stream_opened", stream=stream.number, replaces=dial.replaces)
-            stream.start(self)
+            self._receiver.add(stream)
             old = None if dial.replaces is None else self._streams.get(dial.replaces)
             if old is not None:
                 old.close("another stream takes over")

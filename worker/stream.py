@@ -1,8 +1,8 @@
-"""One connection to the master among several: its receiving thread, and what it leaves behind.
+"""One connection to the master among several, and what it leaves behind.
 
 Owns the socket shell of one stream, how long nothing came over it, and the
 messages that are not known to have arrived: whoever owns the streams sends
-them over another one if this one ends.
+them over another one if this one ends. Leaves to `worker.receiver` when to read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from wire import blocking
 from wire import messages as m
-from wire.errors import ConnectionClosed, PeerFault
+from wire.errors import ConnectionClosed
 from wire.streams import SMALL_BYTES, Backlog, Load, Unconfirmed
 from wire.tcpinfo import TcpInfo, read_tcp_info, unacknowledged_bytes
 
@@ -27,22 +27,21 @@ class StreamOwner(Protocol):
     """What a stream needs of whoever made it."""
 
     def received(self, stream: Stream, message: m.Message) -> None:
-        """A message came; called on the stream's thread."""
+        """A message came; called on the thread that receives."""
 
     def ended(self, stream: Stream, reason: str) -> None:
-        """Nothing more comes; called once, as the last thing of the stream's thread."""
+        """Nothing more comes; called once, on a thread of its own."""
 
 
 class Stream:
     """A connection past its handshake. Any thread may send."""
 
-    def __init__(
-        self, number: int, connection: blocking.BlockingConnection, interval_s: float
-    ) -> None:
+    def __init__(self, number: int, connection: blocking.BlockingConnection) -> None:
         self.number = number
         self.connection = connection
         self.silence_s = 0.0
-        self._interval_s = interval_s
+        self._moved = True
+        self._pending_bytes = 0
         self._heard: int | None = None
         self._counted = TcpInfo(0.0, 0, 0)
         # Held while a message is written, so that the log has the order of the wire.
@@ -52,14 +51,6 @@ class Stream:
         self._open = True
         self._unconfirmed: Unconfirmed[m.Message] = Unconfirmed()
         self._backlog = Backlog()
-        self._thread: threading.Thread | None = None
-
-    def start(self, owner: StreamOwner) -> None:
-        """Receive on a thread of its own."""
-        self._thread = threading.Thread(
-            target=self._run, args=(owner,), name=f"stream-{self.number}", daemon=True
-        )
-        self._thread.start()
 
     def send(self, message: m.Message) -> bool:
         """Send one message; False if this stream has ended, and nobody answers for the message.
@@ -112,15 +103,38 @@ class Stream:
         """End it and wake its thread."""
         self.connection.shutdown(reason)
 
-    @property
-    def alive(self) -> bool:
-        """Whether its thread has been started and runs."""
-        return self._thread is not None and self._thread.is_alive()
+    # --- for the thread that receives -------------------------------------------------------
 
-    def join(self, timeout_s: float | None = None) -> None:
-        """Wait for the end of its thread."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout_s)
+    def read(self, owner: StreamOwner) -> None:
+        """Pass on all that has come; waits for nothing.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            PeerFault: the master broke the protocol, which ended it.
+        """
+        while (message := self.connection.receive(timeout_s=0.0)) is not None:
+            self._moved = True
+            self.silence_s = 0.0
+            if isinstance(message, m.HeartbeatAck):
+                self._heard = message.seq
+                with self._lock:
+                    self._unconfirmed.confirm(message.seq)
+            owner.received(self, message)
+        # A large image on a slow link is a sign of life before it is complete.
+        if self.connection.pending_bytes != self._pending_bytes:
+            self._pending_bytes = self.connection.pending_bytes
+            self._moved = True
+            self.silence_s = 0.0
+
+    def count_silence(self, seconds: float) -> None:
+        """So long have we listened since the last call.
+
+        Silence is counted in waits that ended empty-handed, not by the clock: after a
+        stop of this process, what the master sent meanwhile is read first.
+        """
+        if not self._moved:
+            self.silence_s += seconds
+        self._moved = False
 
     # --- inside ---------------------------------------------------------------------------
 
@@ -128,35 +142,6 @@ class Stream:
         return unacknowledged_bytes(self.connection.socket)
 
     def _try(self, message: m.Message) -> None:
-        # The receiving thread sees the end, too, and reports it.
+        # The thread that receives sees the end, too, and reports it.
         with contextlib.suppress(ConnectionClosed):
             self.connection.send(message)
-
-    def _run(self, owner: StreamOwner) -> None:
-        reason = "a bug of this worker ended it; see the traceback"
-        try:
-            self._receive_all(owner)
-        except (ConnectionClosed, PeerFault) as end:
-            reason = end.reason
-        finally:
-            owner.ended(self, reason)
-
-    def _receive_all(self, owner: StreamOwner) -> None:
-        """Pass on what comes until the connection ends.
-
-        Silence is counted in waits that ended empty-handed, not by the clock: after a
-        stop of this process, what the master sent meanwhile is read first.
-        """
-        pending_bytes = 0
-        while True:
-            message = self.connection.receive(timeout_s=self._interval_s)
-            # A large image on a slow link is a sign of life before it is complete.
-            moved = message is not None or self.connection.pending_bytes != pending_bytes
-            pending_bytes = self.connection.pending_bytes
-            self.silence_s = 0.0 if moved else self.silence_s + self._interval_s
-            if isinstance(message, m.HeartbeatAck):
-                self._heard = message.seq
-                with self._lock:
-                    self._unconfirmed.confirm(message.seq)
-            if message is not None:
-                owner.received(self, message)
