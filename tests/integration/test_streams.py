@@ -117,8 +117,9 @@ def test_a_single_frozen_connection_is_replaced_without_a_death(striped: Striped
     wait_until(lambda: "replaces=[0]" in striped.log(), 20, "the replacement")
     striped.wait_succeeded(striped.submit(5), 5)
     assert striped.log().count(" worker_joined ") == 1
-    # It would say goodbye over the connection that is frozen, until the fixture's patience ends.
-    striped.lookout.workers["w1"].kill9()
+    worker = striped.lookout.workers["w1"]
+    worker.term()
+    wait_until(lambda: not worker.alive, 5, "its end: it waits for nobody on the frozen connection")
 
 
 def test_a_stream_needs_the_ticket_of_the_living_worker(cluster: Callable[..., Cluster]) -> None:
