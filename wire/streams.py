@@ -29,6 +29,9 @@ STALL_S: Final = 2.5
 """A stream over which nothing came for so long, while others live, is in TCP's backoff."""
 WINDOW_S: Final = 10.0
 """Half of what the loss meter knows is forgotten within so long."""
+SEGMENTS_MAX: Final = 250
+"""More of one stream at a time count for no more. When a link gets worse, what its streams still
+carry is little beside what they had carried, and would hardly change the share."""
 SEGMENTS_MIN: Final = 20.0
 """Fewer segments say nothing about the share that gets lost."""
 CALM_S: Final = 30.0
@@ -154,11 +157,12 @@ class LossMeter:
         self._repeats = 0.0
 
     def add(self, segments: int, repeats: int, now: float) -> None:
-        """So many segments were sent since the last call, so many of them again."""
+        """One stream sent so many segments since the last call, so many of them again."""
         kept = 0.5 ** (max(0.0, now - self._at) / WINDOW_S)
+        counted = min(1.0, SEGMENTS_MAX / max(1, segments))
         self._at = now
-        self._segments = self._segments * kept + max(0, segments)
-        self._repeats = self._repeats * kept + max(0, repeats)
+        self._segments = self._segments * kept + max(0, segments) * counted
+        self._repeats = self._repeats * kept + max(0, repeats) * counted
 
     @property
     def share(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,12 +89,21 @@ def test_the_share_is_of_lately_and_needs_enough_segments() -> None:
     meter = LossMeter(0.0)
     meter.add(10, 5, 0.5)
     assert meter.share is None
-    meter.add(990, 95, 1.0)
-    assert meter.share is not None
-    assert 0.09 < meter.share < 0.11
+    meter.add(240, 20, 1.0)
+    assert meter.share == pytest.approx(0.1, abs=0.001)
     for second in range(2, 120):
         meter.add(100, 0, float(second))
     assert meter.share < 0.001, "what was lost long ago is forgotten"
+
+
+def test_a_link_that_gets_worse_is_seen_though_it_carries_less() -> None:
+    meter = LossMeter(0.0)
+    for second in range(60):
+        meter.add(7000, 700, float(second))
+    for second in range(60, 66):
+        meter.add(400, 88, float(second))
+    assert meter.share is not None
+    assert streams.BBR_STEPS[0].share < meter.share < 0.22
 
 
 @given(st.floats(0, 1), st.sampled_from(["bbr", "cubic"]))
