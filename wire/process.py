@@ -27,8 +27,8 @@ SWITCH_INTERVAL_S = 0.0005
 def take_short_turns() -> None:
     """Let threads that wait for bytes have their turn soon. Call once, before they start.
 
-    A worker has one thread for each of its streams: with the default the one that had an
-    image waits up to 5 ms for each of the others. docs/netem.md has what was measured.
+    With the default, a worker's thread that receives and the core's event loop wait up to 5 ms
+    for each thread that runs Python beside them.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 

@@ -96,7 +96,7 @@ class Bundle:
             at = _best(streams) if len(streams) > 1 else 0
             if streams[at].send(message):
                 return True
-            tried.add(streams[at].number)  # it has ended, and its thread is about to say so
+            tried.add(streams[at].number)  # it has ended, and we are about to be told
         with self._news:
             if self._reason is None and len(self._waiting) < UNCONFIRMED_MAX:
                 self._waiting.append(message)

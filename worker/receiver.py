@@ -19,6 +19,7 @@ from worker.stream import Stream, StreamOwner
 LOOKS_PER_INTERVAL = 4
 """Silence is looked at so often in each heartbeat interval."""
 RINGS_MAX = 64
+"""So many calls are taken off the bell at once; what is left rings again."""
 BUG = "a bug of this worker ended it; see the traceback"
 
 
@@ -116,7 +117,10 @@ class Receiver:
         self._selector.unregister(stream.connection.socket)
         # What it leaves is sent over others, which may be full: the rest is received meanwhile.
         farewell = threading.Thread(
-            target=self._owner.ended, args=(stream, reason), name=f"end-{stream.number}"
+            target=self._owner.ended,
+            args=(stream, reason),
+            name=f"end-{stream.number}",
+            daemon=True,  # a send to a frozen link must not keep the process from ending
         )
         self._farewells = [thread for thread in self._farewells if thread.is_alive()]
         self._farewells.append(farewell)

@@ -100,7 +100,7 @@ class Stream:
             return self._unconfirmed.take()
 
     def close(self, reason: str) -> None:
-        """End it and wake its thread."""
+        """End it; the thread that receives is woken by that, and tells it."""
         self.connection.shutdown(reason)
 
     # --- for the thread that receives -------------------------------------------------------

@@ -24,10 +24,9 @@ import os
 import resource
 import selectors
 import socket
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +35,8 @@ import psutil
 
 from experiments.statistics import ratio
 from tests.bench.http_load import post_request, run_load
+from tests.bench.machine import cpu_s
+from tests.bench.table import table
 from tests.fakes.cluster import Cluster
 from tests.shared import make_jpeg
 
@@ -48,16 +49,6 @@ REQUEST = (
     b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
     b"Accept-Encoding: gzip\r\n\r\n"
 )
-COLUMNS = (
-    ("jobs/s", "jobs_per_s"),
-    ("p99 ms", "p99_ms"),
-    ("web CPU ms/job", "web_ms_per_job"),
-    ("core CPU ms/job", "core_ms_per_job"),
-    ("web CPU %", "web_cpu_percent"),
-    ("web MiB", "web_mib"),
-    ("kB/s each", "listener_kb_per_s"),
-    ("load's and listeners' own CPU %", "beside_cpu_percent"),
-)
 
 
 @dataclass(frozen=True)
@@ -66,12 +57,24 @@ class Row:
 
     jobs_per_s: float
     p99_ms: float
-    web_ms_per_job: float
-    core_ms_per_job: float
+    web_us_per_job: float
+    core_us_per_job: float
     web_cpu_percent: float
     web_mib: float
     listener_kb_per_s: float
     beside_cpu_percent: float
+
+
+COLUMNS: Sequence[tuple[str, Callable[[Row], float]]] = (
+    ("jobs/s", lambda row: row.jobs_per_s),
+    ("p99 ms", lambda row: row.p99_ms),
+    ("web CPU µs/job", lambda row: row.web_us_per_job),
+    ("core CPU µs/job", lambda row: row.core_us_per_job),
+    ("web CPU %", lambda row: row.web_cpu_percent),
+    ("web MiB", lambda row: row.web_mib),
+    ("kB/s each", lambda row: row.listener_kb_per_s),
+    ("load's and listeners' own CPU %", lambda row: row.beside_cpu_percent),
+)
 
 
 class Listeners:
@@ -90,7 +93,8 @@ class Listeners:
 
     def cpu_s(self) -> float:
         """Seconds of processor time so far."""
-        return _cpu_s(psutil.Process(self._process.pid))
+        assert self._process.pid is not None
+        return cpu_s(self._process.pid)
 
     def end(self) -> tuple[int, int]:
         """Bytes that came after the greeting: in all, and to the one who got least."""
@@ -125,11 +129,6 @@ def _listen(port: int, count: int, pipe: Connection) -> None:
             received[key.data] += stream.recv_into(dropped, DROP_BYTES, socket.MSG_TRUNC)
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
-    return sum(time.user + time.system for time in times)
-
-
 def measure(
     lookout: Cluster, listeners: int, requests: Sequence[bytes], count: int, cpus: Cpus
 ) -> Row:
@@ -143,12 +142,13 @@ def measure(
     host, port = lookout.url.removeprefix("http://").split(":")
     run_load(host, int(port), requests, CONCURRENCY, CONCURRENCY * 4)
     crowd = Listeners(int(port), listeners) if listeners else None
-    web, core = psutil.Process(lookout.web.pid), psutil.Process(lookout.core.pid)
-    before = _cpu_s(web), _cpu_s(core), crowd.cpu_s() if crowd else 0.0
+    web, core = lookout.web.pid, lookout.core.pid
+    before = cpu_s(web), cpu_s(core), crowd.cpu_s() if crowd else 0.0
     result = run_load(host, int(port), requests, CONCURRENCY, count)
-    web_s, core_s = _cpu_s(web) - before[0], _cpu_s(core) - before[1]
+    web_s, core_s = cpu_s(web) - before[0], cpu_s(core) - before[1]
     beside_s = result.cpu_s + (crowd.cpu_s() - before[2] if crowd else 0.0)
-    rss = sum(one.memory_info().rss for one in [web, *web.children(recursive=True)])
+    process = psutil.Process(web)
+    rss = sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
     if set(result.statuses) != {200}:
         raise AssertionError(f"answers {result.statuses}")
     total, least = crowd.end() if crowd else (0, 1)
@@ -157,8 +157,8 @@ def measure(
     return Row(
         jobs_per_s=result.per_second,
         p99_ms=result.percentile_ms(99),
-        web_ms_per_job=1000 * web_s / count,
-        core_ms_per_job=1000 * core_s / count,
+        web_us_per_job=1e6 * web_s / count,
+        core_us_per_job=1e6 * core_s / count,
         web_cpu_percent=100 * web_s / result.elapsed_s,
         web_mib=rss / 2**20,
         listener_kb_per_s=total / max(1, listeners) / 1000 / result.elapsed_s,
@@ -186,20 +186,6 @@ class Cpus:
             yield
         finally:
             os.sched_setaffinity(0, self._beside)
-
-
-def _table(rows: dict[int, list[Row]]) -> str:
-    lines = ["| event streams | " + " | ".join(name for name, _ in COLUMNS) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 1) + "|")
-    for listeners, measured in rows.items():
-        cells = []
-        for _, field in COLUMNS:
-            values = [getattr(row, field) for row in measured]
-            digits = 3 if field.endswith("_ms_per_job") else 1
-            spread = f"{min(values):.{digits}f}–{max(values):.{digits}f}"
-            cells.append(f"{statistics.median(values):.{digits}f} ({spread})")
-        lines.append(f"| {listeners} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def _compare(rows: dict[int, list[Row]], listeners: int) -> str:
@@ -246,7 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(lookout.logs()[-LOG_CHARACTERS:])
             raise
     print(f"{psutil.cpu_count()} CPUs, {count} jobs an arm, {len(bodies[0]) // 1000} kB each")
-    print(_table(rows))
+    named = {f"{listeners} event streams": measured for listeners, measured in rows.items()}
+    print(table(COLUMNS, named))
     print(_compare(rows, options.listeners))
 
 

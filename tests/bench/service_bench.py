@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench.http_load import LoadResult, post_request, run_load
+from tests.bench.machine import cpu_s
 from tests.bench.table import table
 from tests.fakes.cluster import Cluster
 from tests.shared import make_jpeg, wait_until
@@ -55,12 +56,6 @@ class Row:
     drained_per_s: float
 
 
-def _cpu_s(pid: int) -> float:
-    parent = psutil.Process(pid)
-    times = [p.cpu_times() for p in [parent, *parent.children(recursive=True)]]
-    return sum(t.user + t.system for t in times)
-
-
 def _succeeded(lookout: Cluster) -> int:
     with lookout.client() as http:
         return int(http.get("/stats").json()["counts"]["succeeded"])
@@ -76,7 +71,7 @@ def measure(lookout: Cluster, case: Case) -> Row:
     requests = [
         post_request("/api/v1/jobs", f"{host}:{port}", body, headers) for body in case.bodies
     ]
-    before = _cpu_s(lookout.core.pid), _cpu_s(lookout.web.pid), _succeeded(lookout)
+    before = cpu_s(lookout.core.pid), cpu_s(lookout.web.pid), _succeeded(lookout)
     result: LoadResult = run_load(host, int(port), requests, CONCURRENCY, case.requests)
     if set(result.statuses) - {200, 202}:
         raise AssertionError(f"{case.name}: answers {result.statuses}")
@@ -84,8 +79,8 @@ def measure(lookout: Cluster, case: Case) -> Row:
     wanted = before[2] + case.requests
     wait_until(lambda: _succeeded(lookout) >= wanted, 120, "the last outcome")
     drained_s = result.elapsed_s + (time.perf_counter() - clock)
-    core = _cpu_s(lookout.core.pid) - before[0]
-    web = _cpu_s(lookout.web.pid) - before[1]
+    core = cpu_s(lookout.core.pid) - before[0]
+    web = cpu_s(lookout.web.pid) - before[1]
     return Row(
         images_per_s=result.per_second,
         p50_ms=result.percentile_ms(50),

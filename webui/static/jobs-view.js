@@ -276,6 +276,7 @@ export class JobsView {
     this.drawn = visible.slice();
     // Whom the user looks at is chosen anew only where this one can't be held: chosen at every
     // image that comes in, it would be another each time, and pixels lost in rounding would add up.
+    // (One pixel is let pass above, one more is lost in rounding.)
     if (index < 0 || Math.abs(this.#topOf(index) - this.anchorTop) >= 2) this.#lookAt(this.drawn);
   }
 
