@@ -194,8 +194,8 @@ class _Search:
         preset = self.architecture.recommended
         return (
             f"Serving the bundled checkpoint {card.id}, which knows only {len(card.classes)} "
-            f"classes ({', '.join(card.classes)}), because no ImageNet weights of "
-            f"{self.architecture.name} were found. To recognise ImageNet's "
+            f"classes: no ImageNet weights of {self.architecture.name} were found. It calls every "
+            f"image one of {', '.join(card.classes)}. To recognise ImageNet's "
             f"{len(self.catalogue.classes)} classes, fetch {preset.url} on a machine with internet "
             f"and put it at {self.places.cache / preset.file_name}, or start with "
             "`master up --weights FILE`"

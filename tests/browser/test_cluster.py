@@ -59,8 +59,18 @@ def test_without_workers_the_page_says_how_to_join_one(open_page: OpenPage, core
 
 
 def test_a_warning_of_the_model_is_shown(open_page: OpenPage, core: FakeCore) -> None:
-    core.behaviour.warning = "This is the bundled checkpoint."
-    expect(open_page().locator("#notices")).to_contain_text("bundled checkpoint")
+    core.behaviour.warning = f"This is the bundled checkpoint. {'It says what to do. ' * 12}"
+    page = open_page()
+    notice = page.locator("#notices .notice")
+    expect(notice).to_contain_text("bundled checkpoint")
+    expect(notice.get_by_text("It says what to do")).to_be_hidden()
+    notice.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(notice.get_by_text("It says what to do")).to_be_visible()
+    waiting = page.locator("#link-text")
+    core.behaviour.workers += 1
+    expect(waiting).to_have_text(f"{core.behaviour.workers} workers ready")
+    expect(notice.get_by_text("It says what to do"), "what is drawn anew").to_be_visible()
 
 
 def test_the_python_of_the_code_panel_runs_as_it_stands(

@@ -1,6 +1,6 @@
 /** The cluster: tiles with plots, who executed what, and the workers. */
 import { byId, h, oncePerFrame } from "./dom.js";
-import { count, duration, rate } from "./format.js";
+import { count, duration, durations, rate } from "./format.js";
 import { drawTimeline, sparkline } from "./charts.js";
 
 const WINDOW_MS = 60_000;
@@ -73,11 +73,10 @@ export class ClusterView {
     if (!stats) return [h("p", { class: "sub" }, "No figures yet.")];
     const column = (/** @type {"queued" | "rate" | "p50" | "p99"} */ name) => history.map((entry) => entry[name]);
     const last = history[history.length - 1];
-    const latency = [duration(last.p50 / 1000), duration(last.p99 / 1000)];
     return [
       tile("Waiting", count(last.queued), "images", column("queued")),
       tile("Throughput", rate(last.rate), "images/s", column("rate")),
-      tile("Latency, median · p99", last.p99 ? latency.join(" · ") : "–", "", column("p50"), column("p99")),
+      tile("Latency, median · p99", last.p99 ? durations(last.p50 / 1000, last.p99 / 1000) : "–", "", column("p50"), column("p99")),
       tile("Workers ready", `${stats.workers_ready}`, `of ${stats.workers_alive}`, []),
     ];
   }

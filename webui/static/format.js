@@ -19,6 +19,17 @@ export function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/**
+ * Two of them, with the unit once where both have it.
+ * @param {number} first seconds
+ * @param {number} second seconds
+ */
+export function durations(first, second) {
+  const [value, unit] = duration(first).split(" ");
+  const end = duration(second);
+  return end.endsWith(` ${unit}`) ? `${value} · ${end}` : `${value} ${unit} · ${end}`;
+}
+
 /** @param {number} bytes */
 export function size(bytes) {
   if (bytes < 1000) return `${bytes} B`;

@@ -4,6 +4,8 @@ import { copyButton } from "./code-view.js";
 import { plural } from "./format.js";
 
 const SHOWN_MS = 9000;
+/** Characters: about two lines on a desktop. */
+const FOLDED_MIN = 250;
 
 export class Notices {
   /** @param {import("./store.js").Store} store */
@@ -41,14 +43,24 @@ export class Notices {
    */
   #set(key, text, bad) {
     const known = this.shown.get(key);
-    if (known?.textContent === text) return;
+    if (known?.dataset.text === text) return;
     known?.remove();
     this.shown.delete(key);
     if (!text) return;
-    const notice = h("p", { class: bad ? "notice bad" : "notice" }, text);
+    const notice = h("div", { class: bad ? "notice bad" : "notice", "data-text": text }, folded(text));
     this.shown.set(key, notice);
     byId("notices").append(notice);
   }
+}
+
+/**
+ * A long text as its first sentence, the rest on request: it stays in view while one scrolls.
+ * @param {string} text
+ */
+function folded(text) {
+  const [, first, rest] = /^(.*?\.)\s+(.*)$/s.exec(text) ?? [];
+  if (!rest || text.length < FOLDED_MIN) return h("p", {}, text);
+  return h("details", {}, h("summary", {}, first), h("p", {}, rest));
 }
 
 /**
