@@ -48,7 +48,7 @@ class DetectorConfig:
     """Thresholds; what is counted in beats scales with the heartbeat interval.
 
     With beats every 0.5 s on a calm link these defaults suspect after 1.8 s of
-    silence and declare death after 2.8 s (6 s within the first 30 s of a
+    silence and declare death after 2.8 s (10 s within the first 30 s of a
     connection). A jittery link gets more patience, by its own record, and never
     more than `hard_timeout_beats` (10 s). Half of a record is forgotten within
     `excess_half_life_beats` (2.5 minutes).
@@ -63,7 +63,7 @@ class DetectorConfig:
     excess_factor: float = 8.0
     excess_half_life_beats: float = 300.0
     learning_beats: int = 60
-    learning_silence_beats: float = 12.0
+    learning_silence_beats: float = 20.0
     hard_timeout_beats: float = 20.0
     revive_beats: int = 2
 

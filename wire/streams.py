@@ -29,9 +29,6 @@ STALL_S: Final = 2.5
 """A stream over which nothing came for so long, while others live, is in TCP's backoff."""
 WINDOW_S: Final = 10.0
 """Half of what the loss meter knows is forgotten within so long."""
-SEGMENTS_MAX: Final = 250
-"""More of one stream at a time count for no more. When a link gets worse, what its streams still
-carry is little beside what they had carried, and would hardly change the share."""
 SEGMENTS_MIN: Final = 20.0
 """Fewer segments say nothing about the share that gets lost."""
 CALM_S: Final = 30.0
@@ -53,11 +50,8 @@ class Step:
     streams: int
 
 
-LOSS_BASED_STEPS: Final = (Step(0.02, 4), Step(0.05, STREAMS_AUTO_MAX))
-"""For CUBIC and its like: they take every loss for congestion."""
-BBR_STEPS: Final = (Step(0.13, STREAMS_AUTO_MAX),)
-"""One BBR stream fills a link that loses 10 %, cheaper than several; of one that loses 20 % it
-gets a twentieth. Both measured with `python -m tests.bench streams`; see docs/netem.md."""
+STEPS: Final = (Step(0.02, 4), Step(0.05, STREAMS_AUTO_MAX))
+"""Measured with `python -m tests.bench streams`; see docs/netem.md."""
 RELAX: Final = 0.5
 """The share has to fall below this part of a step's to leave it: no flapping at the edge."""
 
@@ -157,12 +151,11 @@ class LossMeter:
         self._repeats = 0.0
 
     def add(self, segments: int, repeats: int, now: float) -> None:
-        """One stream sent so many segments since the last call, so many of them again."""
+        """So many segments were sent since the last call, so many of them again."""
         kept = 0.5 ** (max(0.0, now - self._at) / WINDOW_S)
-        counted = min(1.0, SEGMENTS_MAX / max(1, segments))
         self._at = now
-        self._segments = self._segments * kept + max(0, segments) * counted
-        self._repeats = self._repeats * kept + max(0, repeats) * counted
+        self._segments = self._segments * kept + max(0, segments)
+        self._repeats = self._repeats * kept + max(0, repeats)
 
     @property
     def share(self) -> float | None:
@@ -172,27 +165,21 @@ class LossMeter:
         return min(1.0, self._repeats / self._segments)
 
 
-def steps_for(congestion: str | int) -> tuple[Step, ...]:
-    """The steps for what the kernel calls a connection's congestion control ("bbr", "cubic")."""
-    return BBR_STEPS if congestion == "bbr" else LOSS_BASED_STEPS
-
-
 class StreamPlan:
     """How many streams the loss asks for: more at once, fewer only after a calm time."""
 
-    __slots__ = ("_calm_since", "_steps", "streams")
+    __slots__ = ("_calm_since", "streams")
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
+    def __init__(self) -> None:
         self.streams = 1
-        self._steps = steps
         self._calm_since: float | None = None
 
     def update(self, share: float | None, now: float) -> int:
         """Judge the share of `LossMeter` at `now`; None changes nothing."""
         if share is None:
             return self.streams
-        wanted = self._streams_for(share)
-        kept = self._streams_for(share / RELAX)
+        wanted = _streams_for(share)
+        kept = _streams_for(share / RELAX)
         if wanted >= self.streams:
             self.streams, self._calm_since = wanted, None
         elif kept >= self.streams:
@@ -203,5 +190,6 @@ class StreamPlan:
             self.streams, self._calm_since = kept, None
         return self.streams
 
-    def _streams_for(self, share: float) -> int:
-        return max((step.streams for step in self._steps if share >= step.share), default=1)
+
+def _streams_for(share: float) -> int:
+    return max((step.streams for step in STEPS if share >= step.share), default=1)

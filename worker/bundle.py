@@ -20,14 +20,7 @@ import msgspec
 from wire import blocking
 from wire import messages as m
 from wire.errors import ConnectionClosed, EnvironmentFault, PeerFault, Rejected
-from wire.streams import (
-    STREAMS_AUTO_MAX,
-    UNCONFIRMED_MAX,
-    LossMeter,
-    StreamPlan,
-    choose,
-    steps_for,
-)
+from wire.streams import STREAMS_AUTO_MAX, UNCONFIRMED_MAX, LossMeter, StreamPlan, choose
 from worker.heartbeat import Heartbeat
 from worker.logs import event
 from worker.receiver import Receiver
@@ -70,7 +63,7 @@ class Bundle:
         self._advised = 1
         self._keeper = Keeper(random.SystemRandom())
         self._meter = LossMeter(time.monotonic())
-        self._plan = StreamPlan(steps_for(first.socket_options.get("TCP_CONGESTION", "")))
+        self._plan = StreamPlan()
 
     def run(self, vitals: Vitals, on_pause: Callable[[float], None]) -> str:
         """Beat, receive and keep the streams until the membership is over; says why it is."""

@@ -23,7 +23,6 @@ from wire.streams import (
     StreamPlan,
     Unconfirmed,
     choose,
-    steps_for,
 )
 from wire.tcpinfo import TcpInfo, read_tcp_info, unacknowledged_bytes
 
@@ -53,7 +52,7 @@ class Streams:
         self._streams = {first: Stream(first, now)}
         self._capable = first.hello.streams_max > 1
         self._meter = LossMeter(now)
-        self._plan = StreamPlan(steps_for(first.socket_options.get("TCP_CONGESTION", "")))
+        self._plan = StreamPlan()
         self._measured_at = now
         self._seq = -1
 

@@ -112,7 +112,7 @@ def test_a_single_frozen_connection_is_replaced_without_a_death(striped: Striped
     striped.lookout.join(striped.relay.address, *token, "--name", "w1", *NULL, name="w1")
     striped.lookout.wait_ready(1)
     assert striped.worker()["streams"] == 1
-    # A connection that is not new: the detector has six seconds of patience at first.
+    # A connection that is not new: the detector has ten seconds of patience at first.
     striped.relay.connections[0].freeze()
     wait_until(lambda: "replaces=[0]" in striped.log(), 20, "the replacement")
     striped.wait_succeeded(striped.submit(5), 5)

@@ -68,16 +68,16 @@ def test_a_calm_link_is_suspected_after_1_8_s_and_dead_after_2_8_s() -> None:
     assert detector.next_deadline() == math.inf
 
 
-def test_a_new_link_gets_six_seconds() -> None:
+def test_a_new_link_gets_ten_seconds() -> None:
     detector = _beating(until=10.0)
-    assert detector.check(15.9) is Liveness.SUSPECT
-    assert detector.check(16.1) is Liveness.DEAD
+    assert detector.check(19.9) is Liveness.SUSPECT
+    assert detector.check(20.1) is Liveness.DEAD
 
 
 def test_one_that_never_beats_is_found_out_too() -> None:
     detector = Detector(DetectorConfig(), INTERVAL_S, 0.0)
-    assert detector.check(5.9) is not Liveness.DEAD
-    assert detector.check(6.0) is Liveness.DEAD
+    assert detector.check(9.9) is not Liveness.DEAD
+    assert detector.check(10.0) is Liveness.DEAD
 
 
 def test_thresholds_scale_with_the_interval() -> None:

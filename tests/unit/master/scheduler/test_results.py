@@ -151,7 +151,7 @@ def _silenced(rig: Rig) -> fx.Grant:
     rig.join("w1#1")
     (grant,) = grants(rig.accept(1))
     rig.start(grant)
-    rig.run_until(6.0)
+    rig.run_until(10.0)
     assert rig.state(1) is JobState.QUEUED
     return grant
 
@@ -159,7 +159,7 @@ def _silenced(rig: Rig) -> fx.Grant:
 def test_a_late_success_is_taken_while_the_job_waits() -> None:
     rig = Rig()
     grant = _silenced(rig)
-    effects = rig.succeed(grant, at=6.5)
+    effects = rig.succeed(grant, at=10.5)
     end = only(effects, fx.Finish)
     assert (end.state, end.late, end.token) == (JobState.SUCCEEDED, True, grant.token)
     assert not of(effects, fx.AttemptEnded), "the attempt has its end: lost"
