@@ -160,6 +160,7 @@ class Replicate:
             began = await asyncio.to_thread(loader.announcement, "began", longest_s)
             began_s = float(began["monotonic_s"])
             self._began = Moment(began_s, time.time() - (time.monotonic() - began_s))
+            cluster.count_from_now()
             self._break(injector, network, began_s)
             await self._follow(cluster, loader, injector)
         finally:
