@@ -17,7 +17,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from experiments import chaos, manifest, presets, summary
 from experiments.errors import BadRun, BadScenario, ExperimentError, Unlike
@@ -108,15 +108,17 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     del options
-    columns = ("points", "replicates", "took here", "at most", "network")
-    table = Table("preset", "what", *columns, box=None)
-    for name in presets.names():
+    names = presets.names()
+    # A name is to be typed: it is shown whole, however narrow the screen.
+    whole = [Column(name, no_wrap=True) for name in ("runs", "took", "at most", "on")]
+    preset = Column("preset", no_wrap=True, min_width=max(map(len, names)))
+    table = Table(preset, *whole, "what", box=None)
+    for name in names:
         one = presets.listed(name)
-        network = "lab" if one.needs_lab else "loopback"
-        minutes = f"{one.longest_s / 60:.0f} min"
         took = "?" if one.measured_s is None else f"{one.measured_s / 60:.0f} min"
-        sizes = (str(one.points), str(one.replicates))
-        table.add_row(name, one.title, *sizes, took, minutes, network)
+        longest = f"{one.longest_s / 60:.0f} min"
+        place = "lab" if one.needs_lab else "loopback"
+        table.add_row(name, f"{one.points} × {one.replicates}", took, longest, place, one.title)
     Console().print(table)
     return 0
 

@@ -12,15 +12,25 @@ from experiments.scenario_file import parse, points
 
 # Starting and stopping master and workers, per replicate, on two cores.
 SETUP_S = 12.0
-# Whole runs on two cores, shared with other work (docs/experiments.md).
-MEASURED_S = {"googlenet-loss": 770.0, "failures-per-job": 500.0}
+# Whole runs on two cores (docs/experiments.md).
+MEASURED_S = {
+    "aws-parallel": 151.0,
+    "failures-per-job": 140.0,
+    "googlenet-delay": 559.0,
+    "googlenet-delay-packets": 257.0,
+    "googlenet-failures": 136.0,
+    "googlenet-loss": 787.0,
+    "googlenet-loss-packets": 751.0,
+    "googlenet-workers": 117.0,
+    "mobilenet-loss": 1554.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One line of `experiments list`. It takes no longer than `longest_s`.
 
-    `measured_s` is how long it took on two cores that others used, too; None if it was not run.
+    `measured_s` is how long it took on two cores; None if it was not run.
     """
 
     name: str

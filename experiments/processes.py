@@ -31,6 +31,8 @@ _ANNOUNCEMENT: Final = re.compile(r"^LOOKOUT (?P<kind>\w+) (?P<fields>\{.*\})\s*
 _PR_SET_PDEATHSIG: Final = 1
 TAIL_LINES: Final = 30
 END_TIMEOUT_S: Final = 15.0
+# Whoever looks for children reads every process of the machine.
+FAMILY_AGE_S: Final = 10.0
 _LIBC: Final = ctypes.CDLL(None)
 
 Found = TypeVar("Found")
@@ -50,6 +52,8 @@ class Process:
     ) -> None:
         self.name = name
         self.usage = Usage(0.0, 0)
+        self._family: list[psutil.Process] = []
+        self._family_until = 0.0
         self.killed = False
         self.log_path = log_path
         self._asked_to_end = False
@@ -103,12 +107,20 @@ class Process:
         self.signal(signal.SIGTERM)
 
     def look(self) -> None:
-        """Note what it used up to now."""
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            times = process.cpu_times()
-            resident = max(self.usage.resident_bytes, int(process.memory_info().rss))
-            self.usage = Usage(float(times.user + times.system), resident)
+        """Note what it and its children used up to now: the web server serves from children."""
+        try:
+            if time.monotonic() >= self._family_until:
+                parent = psutil.Process(self.pid)
+                self._family = [parent, *parent.children(recursive=True)]
+                self._family_until = time.monotonic() + FAMILY_AGE_S
+            times = [one.cpu_times() for one in self._family]
+            resident = max(int(one.memory_info().rss) for one in self._family)
+        except psutil.Error:
+            self._family_until = 0.0  # one has ended: the next look finds who is left
+            return
+        reaped_s = times[0].children_user + times[0].children_system
+        cpu_s = reaped_s + sum(one.user + one.system for one in times)
+        self.usage = Usage(float(cpu_s), max(self.usage.resident_bytes, resident))
 
     def announcement(self, kind: str, timeout_s: float) -> dict[str, Any]:
         """Fields of its `LOOKOUT <kind> {…}` line, waited for.
