@@ -19,7 +19,8 @@ padding:0 1rem}
 h1{font-size:1.6rem;margin-bottom:.2rem} h2{font-size:1.15rem;margin-top:2.2rem}
 p.question{color:#555;margin-top:0} img{max-width:100%;height:auto}
 table{border-collapse:collapse;width:100%;font-size:.9rem;display:block;overflow-x:auto}
-th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
+th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right}
+td{white-space:nowrap} th{vertical-align:bottom}
 th:first-child,td:first-child{text-align:left} small{color:#666}
 .good{border-left:4px solid #2e7d32;padding-left:.8rem}
 .bad{border-left:4px solid #b00020;padding-left:.8rem;font-weight:600}
