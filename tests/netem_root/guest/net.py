@@ -17,6 +17,8 @@ from pyroute2 import IPRoute
 
 NEAR_IP: Final = "10.77.0.1"
 FAR_IP: Final = "10.77.0.2"
+NEAR_MAC: Final = "02:00:00:00:00:01"
+FAR_MAC: Final = "02:00:00:00:00:02"
 _TIMEOUT_S: Final = 20.0
 _CHANGES: Final = re.compile("STATS|CACHEINFO|CARRIER|OPERSTATE|PROTO_DOWN|AF_SPEC|REFCNT")
 # From linux/ethtool.h and linux/sockios.h.
@@ -48,9 +50,15 @@ class Pair:
             *("peer", "name", "far0", "netns", self.far),
         )
         run("ip", "addr", "add", f"{NEAR_IP}/24", "dev", self.link)
+        run("ip", "link", "set", "dev", self.link, "address", NEAR_MAC)
+        run("ip", "-n", self.far, "link", "set", "dev", "far0", "address", FAR_MAC)
         run("ip", "link", "set", "dev", self.link, "up")
         run("ip", "-n", self.far, "addr", "add", f"{FAR_IP}/24", "dev", "far0")
         run("ip", "-n", self.far, "link", "set", "dev", "far0", "up")
+        # A lost ARP request costs a second of whatever is sent, which would look like loss as well.
+        known = ("nud", "permanent", "dev")
+        run("ip", "neigh", "replace", FAR_IP, "lladdr", FAR_MAC, *known, self.link)
+        run("ip", "-n", self.far, "neigh", "replace", NEAR_IP, "lladdr", NEAR_MAC, *known, "far0")
         # Packets, not the 64 kB that a veth passes on: as on a wire.
         in_far = ("ip", "netns", "exec", self.far)
         run(*in_far, "ethtool", "-K", "far0", "tso", "off", "gso", "off", "gro", "off")
