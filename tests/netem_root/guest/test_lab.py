@@ -56,7 +56,8 @@ def test_loss_is_as_requested_and_as_counted(lab: Lab) -> None:
 
 def test_each_direction_is_its_own(lab: Lab) -> None:
     lab.set("worker-1", Duplex(ingress=parse("delay=50ms")))
-    assert send(lab, 100)["p50_ms"] < 25.0
+    # The quickest show the link: the others may wait for this kernel's one processor.
+    assert send(lab, 100)["p1_ms"] < 25.0
     lab.set("worker-1", egress("delay=50ms"))
     got = send(lab, 100)
     assert 50.0 <= got["p1_ms"] < 50.0 + TICK_MS
