@@ -24,8 +24,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A master and a worker, joined by one backend."""
     with Lab.up(star(lab_name(request.param), workers=1, backend=request.param)) as one:
         assert one.record.backend == BACKENDS[request.param]
-        # Hosts know each other's hardware before packets are lost: a lost ARP request costs a
-        # second of whatever is sent, which would look like loss as well.
+        # Before packets are lost: a lost ARP request would look like more (see `Pair`).
         assert send(one, 1)["packets"] == 1
         yield one
 

@@ -22,7 +22,7 @@ subprocess.run([sys.executable, "-c", {CHILD!r}])
 """
 
 
-def test_what_a_child_uses_is_counted_and_ends_with_its_parent(tmp_path: Path) -> None:
+def test_what_a_child_uses_is_counted(tmp_path: Path) -> None:
     process = Process(
         "web",
         [sys.executable, "-c", PARENT],
