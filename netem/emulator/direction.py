@@ -20,7 +20,7 @@ NEVER_S: Final = float("inf")
 
 
 class Direction:
-    """The queue of one direction. Times are monotonic seconds and never go back.
+    """The queue of one direction. Times are monotonic seconds.
 
     `change` keeps the packets that wait, as `tc qdisc change` does, and counts anew.
     """
@@ -84,16 +84,17 @@ class Direction:
             self._dropped += 1
         self._enqueue(now_s, packet)
 
-    def due(self, now_s: float) -> list[bytes]:
-        """The packets that leave now, in order."""
+    def due(self, now_s: float) -> list[tuple[float, bytes]]:
+        """The packets that leave now, in order, each with when it was to leave."""
         waiting = self._waiting
-        leaving, self._ready = self._ready, []
+        leaving = [(now_s, packet) for packet in self._ready]
+        self._ready.clear()
         while waiting and waiting[0][0] <= now_s:
-            _, _, arrival_s, packet = heappop(waiting)
+            departure_s, _, arrival_s, packet = heappop(waiting)
             self._waited_s += now_s - arrival_s
-            leaving.append(packet)
+            leaving.append((departure_s, packet))
         self._delivered += len(leaving)
-        self._bytes += sum(map(len, leaving))
+        self._bytes += sum([len(packet) for _, packet in leaving])
         return leaving
 
     def _enqueue(self, now_s: float, packet: bytes) -> None:

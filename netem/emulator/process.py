@@ -63,7 +63,7 @@ class Emulator:
     def _write(self) -> None:
         for port, packets in self._switch.deliver(time.monotonic()):
             fd = self._fds[port.name]
-            for packet in packets:
+            for _, packet in packets:
                 # EINVAL: corrupted until it is no IP any more. EIO: the host's interface is
                 # down. A wire loses such packets too.
                 with contextlib.suppress(OSError):

@@ -60,13 +60,14 @@ class Switch:
         if len(packet) >= _HEADER_BYTES and packet[0] >> 4 == _IPV4:
             port.egress.offer(now_s, packet)
 
-    def deliver(self, now_s: float) -> Iterator[tuple[Port, list[bytes]]]:
-        """The packets that arrive now, by receiver."""
+    def deliver(self, now_s: float) -> Iterator[tuple[Port, list[tuple[float, bytes]]]]:
+        """The packets that arrive now, by receiver, each with when it was to arrive."""
         for egress in self._egresses:
-            for packet in egress.due(now_s):
+            for departure_s, packet in egress.due(now_s):
                 receiver = self._by_address.get(packet[_DESTINATION])
                 if receiver is not None:
-                    receiver.ingress.offer(now_s, packet)
+                    # Not `now_s`: how late this process woke up must not add up.
+                    receiver.ingress.offer(departure_s, packet)
         for port, ingress in self._ingresses:
             if packets := ingress.due(now_s):
                 yield port, packets

@@ -28,8 +28,8 @@ from netem.tc.runner import LocalRunner, drive
 BRIDGE: Final = "middle"
 # A veth passes 64 kB on as one packet, which the other end's netem would lose as one.
 _SINGLE_PACKETS: Final = (
-    *("ethtool", "-K", INTERFACE),
-    *("tso", "off", "gso", "off", "gro", "off"),
+    ("ethtool", "-K", INTERFACE, "tso", "off", "gso", "off", "gro", "off"),
+    ("ip", "link", "set", "dev", INTERFACE, "gso_max_segs", "1"),
 )
 
 
@@ -55,7 +55,8 @@ class VethLinks:
         for host in topology.hosts:
             with places[host.name].inside(home):
                 raise_interface(host.address)
-                drive(must(change(*_SINGLE_PACKETS)), LocalRunner())
+                for command in _SINGLE_PACKETS:
+                    drive(must(change(*command)), LocalRunner())
         self._held = {host.name: Duplex() for host in topology.hosts}
         self._before = {host.name: self._read(host.name) for host in topology.hosts}
 

@@ -44,6 +44,9 @@ redirects() { has_ingress && tc filter show dev "$dev" ingress | grep -q " pref 
 
 has_ifb() { ip link show dev "$ifb" >/dev/null 2>&1; }
 
+# Segments that TCP may hand over as one packet, whatever the features say.
+segments_of() { ip -d -o link show dev "$dev" | sed -n 's/.* gso_max_segs \([0-9]*\) .*/\1/p'; }
+
 # Features that are on and can be switched, with commas; they join packets into large ones.
 offload_on() {
     ethtool -k "$dev" | sed -n \
@@ -69,8 +72,10 @@ note() {
     "netem mtu="*) return ;;
     esac
     on=$(offload_on)
-    ip link set dev "$dev" alias "netem mtu=$(mtu_of) offload=$on shape=uniform,uniform was=$was"
+    ip link set dev "$dev" alias \
+        "netem mtu=$(mtu_of) offload=$on segments=$(segments_of) shape=uniform,uniform was=$was"
     switch_offload "$on" off
+    ip link set dev "$dev" gso_max_segs 1
 }
 
 # `put DEV NETEM…`: ours anew, for a change would keep what it isn't told.
@@ -119,8 +124,13 @@ clear_all() {
     mtu=${mtu%% *}
     on=${text#* offload=}
     on=${on%% *}
+    case $text in
+    *" segments="*) segments=${text#* segments=} && segments=${segments%% *} ;;
+    *) segments= ;;  # the note of an older version
+    esac
     [ "$(mtu_of)" = "$mtu" ] || ip link set dev "$dev" mtu "$mtu"
     switch_offload "$on" on
+    [ -z "$segments" ] || ip link set dev "$dev" gso_max_segs "$segments"
     # The note goes last: until then a second clear finds it.
     ip link set dev "$dev" alias "${text#* was=}"
 }

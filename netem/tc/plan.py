@@ -38,10 +38,13 @@ def apply_steps(state: State, duplex: Duplex) -> list[Step]:
             f"{state.interface} has one MTU for both directions, and mtu="
             f"{duplex.egress.mtu_bytes} and mtu={duplex.ingress.mtu_bytes} are requested: keep one"
         )
-    record = state.record or Record(state.mtu_bytes, state.offload, alias=state.alias)
+    record = state.record or Record(
+        state.mtu_bytes, state.offload, alias=state.alias, gso_segments=state.gso_segments
+    )
     return [
         *_note(state, _new_record(record, state, duplex)),
         *_offload_off(state),
+        *_single_segments(state),
         *_mtu(state, next(iter(mtus), record.mtu_bytes)),
         *_egress(state, record, duplex.egress),
         *_ingress(state, record, duplex.ingress),
@@ -61,6 +64,8 @@ def clear_steps(state: State) -> list[Step]:
         steps.append(_change(*_set_link(state.interface, "mtu", str(record.mtu_bytes))))
     if record.offload:
         steps.append(_change(*_switch(state.interface, record.offload, "on")))
+    if record.gso_segments not in (0, state.gso_segments):
+        steps.append(_change(*_segments(state.interface, record.gso_segments)))
     # The note goes last: until then a second `clear` finds it.
     return [*steps, _change(*_set_link(state.interface, "alias", record.alias))]
 
@@ -70,6 +75,7 @@ def _new_record(record: Record, state: State, duplex: Duplex) -> Record:
     return replace(
         record,
         offload=kept,
+        gso_segments=record.gso_segments or state.gso_segments,
         egress_shape=_shape(duplex.egress, record.egress_shape),
         ingress_shape=_shape(duplex.ingress, record.ingress_shape),
     )
@@ -100,6 +106,13 @@ def _offload_off(state: State) -> Iterator[Step]:
         yield _change(
             *_switch(state.interface, state.offload, "off"),
             undo=_switch(state.interface, state.offload, "on"),
+        )
+
+
+def _single_segments(state: State) -> Iterator[Step]:
+    if state.gso_segments > 1:
+        yield _change(
+            *_segments(state.interface, 1), undo=_segments(state.interface, state.gso_segments)
         )
 
 
@@ -199,6 +212,10 @@ def _change(*do: str, undo: tuple[str, ...] | None = None) -> Step:
 
 def _set_link(interface: str, *words: str) -> tuple[str, ...]:
     return ("ip", "link", "set", "dev", interface, *words)
+
+
+def _segments(interface: str, segments: int) -> tuple[str, ...]:
+    return _set_link(interface, "gso_max_segs", str(segments))
 
 
 def _switch(interface: str, features: tuple[str, ...], to: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from netem.spec import Distribution
 
 ALIAS_BYTES_MAX: Final = 255
 _FORM: Final = re.compile(
-    r"netem mtu=(?P<mtu>\d+) offload=(?P<offload>[a-z,]*) "
+    r"netem mtu=(?P<mtu>\d+) offload=(?P<offload>[a-z,]*) (?:segments=(?P<segments>\d+) )?"
     r"shape=(?P<egress>[a-z]+),(?P<ingress>[a-z]+) was=(?P<alias>.*)",
     re.DOTALL,
 )
@@ -25,7 +25,8 @@ _FORM: Final = re.compile(
 class Record:
     """The interface before us, and the shapes of jitter, which the kernel doesn't tell.
 
-    `offload` are the features that were on and are off now.
+    `offload` are the features that were on and are off now; `gso_segments` is the largest
+    number of segments that the interface took as one packet, 0 where it was left alone.
     """
 
     mtu_bytes: int
@@ -33,11 +34,13 @@ class Record:
     egress_shape: Distribution = Distribution.UNIFORM
     ingress_shape: Distribution = Distribution.UNIFORM
     alias: str = ""
+    gso_segments: int = 0
 
     def __str__(self) -> str:
         """The alias that holds it."""
+        segments = f"segments={self.gso_segments} " if self.gso_segments else ""
         return (
-            f"netem mtu={self.mtu_bytes} offload={','.join(self.offload)} "
+            f"netem mtu={self.mtu_bytes} offload={','.join(self.offload)} {segments}"
             f"shape={self.egress_shape},{self.ingress_shape} was={self.alias}"
         )
 
@@ -53,4 +56,5 @@ class Record:
             egress_shape=Distribution(found["egress"]),
             ingress_shape=Distribution(found["ingress"]),
             alias=found["alias"],
+            gso_segments=int(found["segments"] or 0),
         )

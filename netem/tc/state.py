@@ -29,8 +29,12 @@ OFFLOADS: Final = {
     "generic-receive-offload": "gro",
     "large-receive-offload": "lro",
 }
-"""What joins packets into one of up to 64 kB, which netem would lose or delay as one."""
+"""What joins packets into one of up to 64 kB, which netem would lose or delay as one.
 
+TCP does it in software too, and has done whatever these say since Linux 4.17; only the
+interface's `gso_max_segs` keeps it from it. Measured on Linux 6.1 with the features off:
+105 segments sent again for 70 drops.
+"""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,14}")
 
@@ -42,7 +46,8 @@ class State:
     `root` is the root qdisc, None where it is the kernel's default; `has_ingress` says
     that somebody has an ingress qdisc, `redirects` that ours leads to our IFB device
     `ifb`; `ifb_root` is that device's qdisc. `offload` are the features of OFFLOADS
-    that are on and can be switched.
+    that are on and can be switched; `gso_segments` are the segments that TCP may hand over
+    as one packet (0 where `ip` does not tell).
     """
 
     interface: str
@@ -55,6 +60,7 @@ class State:
     has_ifb: bool = False
     ifb_root: Json | None = None
     offload: tuple[str, ...] = ()
+    gso_segments: int = 0
 
     @property
     def ifb(self) -> str:
@@ -106,7 +112,7 @@ def read_state(interface: str, *, offload: bool = True) -> Procedure[State]:
     if _NAME.fullmatch(interface) is None:
         raise Refused("no_interface", f"{interface!r} is no name of an interface: see `ip link`")
     # All at once: two commands see the interface and its IFB device.
-    links = {link["ifname"]: link for link in (yield from _json("ip", "-j", "link", "show"))}
+    links = {link["ifname"]: link for link in (yield from _json("ip", "-d", "-j", "link", "show"))}
     if interface not in links:
         raise Refused("no_interface", f"there is no interface {interface}: see `ip link`")
     link = links[interface]
@@ -115,6 +121,7 @@ def read_state(interface: str, *, offload: bool = True) -> Procedure[State]:
         index=int(link["ifindex"]),
         mtu_bytes=int(link["mtu"]),
         alias=str(link.get("ifalias", "")),
+        gso_segments=int(link.get("gso_max_segs", 0)),
     )
     qdiscs = yield from _json("tc", "-j", "-s", "qdisc", "show")
     here = [qdisc for qdisc in qdiscs if qdisc.get("dev") == interface]

@@ -66,6 +66,7 @@ _NEEDED: Final = {
     "insmod": "kmod",
     "ip": "iproute2",
     "tc": "iproute2",
+    "ethtool": "ethtool",
 }
 
 

@@ -62,6 +62,7 @@ class Pair:
         # Packets, not the 64 kB that a veth passes on: as on a wire.
         in_far = ("ip", "netns", "exec", self.far)
         run(*in_far, "ethtool", "-K", "far0", "tso", "off", "gso", "off", "gro", "off")
+        run("ip", "-n", self.far, "link", "set", "dev", "far0", "gso_max_segs", "1")
         return self
 
     def __exit__(self, *_: object) -> None:

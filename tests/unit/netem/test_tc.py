@@ -36,7 +36,7 @@ TEXT = (
     "bursts=1%,10%,70%,0.1% delay=50ms jitter=5ms distribution=pareto correlation=25% "
     "reorder=1% reorder_correlation=50% gap=5 duplicate=0.5% corrupt=0.01% rate=100mbit limit=200"
 )
-FRESH = State(interface="eth1", index=7, mtu_bytes=1500, offload=("tso", "gso"))
+FRESH = State(interface="eth1", index=7, mtu_bytes=1500, offload=("tso", "gso"), gso_segments=65535)
 
 
 def texts(state: State, duplex: Duplex) -> list[str]:
@@ -144,12 +144,34 @@ def test_a_difference_is_found_and_named(
     offload=st.lists(st.sampled_from(["tso", "gso", "gro", "lro"]), unique=True),
     shapes=st.tuples(st.sampled_from(Distribution), st.sampled_from(Distribution)),
     alias=st.text(max_size=60),
+    segments=st.integers(0, 65535),
 )
 def test_a_note_reads_back(
-    mtu: int, offload: list[str], shapes: tuple[Distribution, Distribution], alias: str
+    mtu: int,
+    offload: list[str],
+    shapes: tuple[Distribution, Distribution],
+    alias: str,
+    segments: int,
 ) -> None:
-    record = Record(mtu, tuple(offload), *shapes, alias=alias)
+    record = Record(mtu, tuple(offload), *shapes, alias=alias, gso_segments=segments)
     assert Record.parse(str(record)) == record
+
+
+def test_clear_puts_back_what_the_note_says_was() -> None:
+    note = "netem mtu=1500 offload=tso segments=65535 shape=uniform,uniform was=uplink"
+    changed = State("eth1", 7, 1400, alias=note, gso_segments=1)
+    assert [str(step.do) for step in clear_steps(changed)] == [
+        "ip link set dev eth1 mtu 1500",
+        "ethtool -K eth1 tso on",
+        "ip link set dev eth1 gso_max_segs 65535",
+        "ip link set dev eth1 alias uplink",
+    ]
+    before_segments = note.replace("segments=65535 ", "")
+    older = State("eth1", 7, 1500, alias=before_segments, gso_segments=65535)
+    assert "gso_max_segs" not in " ".join(str(step.do) for step in clear_steps(older))
+    again = [str(step.do) for step in apply_steps(older, Duplex.both(parse("loss=1%")))]
+    assert "segments=65535" in again[0]
+    assert "ip link set dev eth1 gso_max_segs 1" in again
 
 
 @pytest.mark.parametrize("alias", ["", "uplink", "netem", "netem mtu=x"])
@@ -159,8 +181,10 @@ def test_an_alias_of_others_is_no_note(alias: str) -> None:
 
 def test_the_commands_for_a_fresh_interface() -> None:
     assert texts(FRESH, Duplex(parse("loss=10% mtu=1400"), parse("delay=5ms"))) == [
-        "ip link set dev eth1 alias 'netem mtu=1500 offload=tso,gso shape=uniform,uniform was='",
+        "ip link set dev eth1 alias "
+        "'netem mtu=1500 offload=tso,gso segments=65535 shape=uniform,uniform was='",
         "ethtool -K eth1 tso off gso off",
+        "ip link set dev eth1 gso_max_segs 1",
         "ip link set dev eth1 mtu 1400",
         "tc qdisc add dev eth1 root handle 4c4b: netem limit 1000 loss random 10%",
         "ip link add name netem-ifb7 type ifb",

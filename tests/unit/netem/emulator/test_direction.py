@@ -28,9 +28,9 @@ def packet(number: int, size_bytes: int = PACKET_BYTES) -> bytes:
     return number.to_bytes(4, "big").ljust(size_bytes, b"\0")
 
 
-def numbers(packets: list[bytes]) -> list[int]:
+def numbers(packets: list[tuple[float, bytes]]) -> list[int]:
     """Which packets these are."""
-    return [int.from_bytes(p[:4], "big") for p in packets]
+    return [int.from_bytes(p[:4], "big") for _, p in packets]
 
 
 def drain(link: Direction) -> list[tuple[float, int]]:
@@ -56,7 +56,7 @@ def test_a_delayed_packet_leaves_at_its_time_and_once() -> None:
     link.offer(1.0, packet(1))
     assert link.next_due_s == 1.05
     assert link.due(1.049) == []
-    assert numbers(link.due(1.05)) == [1]
+    assert link.due(1.07) == [(1.05, packet(1))], "late, and says when it was to leave"
     assert link.due(2.0) == []
     assert link.counters() == Counters(1, PACKET_BYTES, 0, 0)
 
@@ -148,7 +148,7 @@ def test_a_lost_packet_that_was_duplicated_arrives_once() -> None:
 def test_corruption_changes_one_bit() -> None:
     link = direction("corrupt=100%")
     link.offer(0.0, packet(1))
-    (received,) = link.due(0.0)
+    ((_, received),) = link.due(0.0)
     assert _different_bits(received, packet(1)) == 1
 
 
@@ -175,7 +175,7 @@ def play(spec: LinkSpec, traffic: list[tuple[float, int]]) -> list[tuple[float, 
 
     def leave_until(end_s: float) -> None:
         while (due_s := link.next_due_s) <= end_s and due_s < NEVER_S:
-            left.extend((max(due_s, now_s), p) for p in link.due(max(due_s, now_s)))
+            left.extend((max(due_s, now_s), p) for _, p in link.due(max(due_s, now_s)))
 
     for number, (gap_s, size_bytes) in enumerate(traffic):
         leave_until(now_s + gap_s)
@@ -209,7 +209,7 @@ def test_nothing_overtakes_without_jitter_and_reorder(
     rate_bytes: int, traffic: list[tuple[float, int]]
 ) -> None:
     spec = LinkSpec(rate_bps=max(rate_bytes * 8, 1000), delay_ms=3, loss=0.2)
-    order = numbers([p for _, p in play(spec, traffic)])
+    order = numbers(play(spec, traffic))
     assert order == sorted(order)
 
 

@@ -25,7 +25,7 @@ def switch(a: str = "0", b: str = "0") -> Switch:
 
 def arrivals(one: Switch, now_s: float) -> list[tuple[str, bytes]]:
     """Who gets what now."""
-    return [(port.name, packet) for port, packets in one.deliver(now_s) for packet in packets]
+    return [(port.name, packet) for port, packets in one.deliver(now_s) for _, packet in packets]
 
 
 def test_a_packet_reaches_its_receiver_and_nobody_else() -> None:
@@ -43,6 +43,14 @@ def test_a_packet_passes_both_links() -> None:
     assert arrivals(one, 1.0) == []
     assert one.next_due_s() == 1.01
     assert arrivals(one, 1.01) == []
+    assert one.next_due_s() == 1.015
+    assert arrivals(one, 1.015) == [("b", ip_packet(A, B))]
+
+
+def test_a_late_emulator_delays_a_packet_once_and_not_at_both_links() -> None:
+    one = switch("delay=10ms", "delay=5ms")
+    one.receive(1.0, one.ports["a"], ip_packet(A, B))
+    assert arrivals(one, 1.013) == [], "3 ms late"
     assert one.next_due_s() == 1.015
     assert arrivals(one, 1.015) == [("b", ip_packet(A, B))]
 
