@@ -26,7 +26,7 @@ BENCHES = {
     "store": "the job table: durable jobs/s, commit latency, recovery",
     "scheduler": "the scheduler alone: CPU per job, memory per queued job",
     "netem": "emulated links: throughput and timing error of the userspace backend",
-    "streams": "one worker's link by loss, in a kernel with netem: goodput",
+    "streams": "one worker's link by loss: goodput of TCP and of Lookout",
     "wire": "frames over one connection: messages/s",
 }
 

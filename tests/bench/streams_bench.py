@@ -1,17 +1,20 @@
 """Goodput of one worker's link by loss: CUBIC, BBR, BBR over several streams, and Lookout.
 
-    python -m tests.bench.streams_bench [--losses 0 5 10 …] [--ways raw auto 4 …] [--rounds N]
+    python -m tests.bench.streams_bench [--in lab|kernel] [--losses 0 5 10 …] [--ways raw auto 4 …]
 
-100 kB images over a link of 100 Mbit/s and 5 ms each way with loss both ways, made by real
-`sch_netem` inside User-Mode Linux (which has one processor: with no loss that, not the
-link, may be the limit). Each cell is the median of some rounds, with the smallest and the
-largest. The limit is what a link that loses p of all packets can deliver at best, C·(1-p).
+100 kB images over a link of 100 Mbit/s and 5 ms each way with loss both ways. `lab`: hosts of
+this machine, its kernel's TCP and its processors, and the userspace emulator where the kernel has
+no `sch_netem`. `kernel`: real `sch_netem` inside User-Mode Linux, which has one processor, so that
+often this and not the link is the limit. Each cell is the median of some rounds, with the
+smallest and the largest. The limit is what a link that loses p of all packets can deliver at
+best, C·(1-p).
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
 
 from tests.bench.streams_link import RATE_MBIT, parser
@@ -25,18 +28,22 @@ MEMORY_MB = 4096
 def main() -> int:
     """Boot, measure, print the table."""
     options = parser().parse_args()
-    if (reason := uml.why_not()) is not None:
+    arguments = ["-m", "tests.bench.streams_link", *sys.argv[1:]]
+    if options.place == "lab":
+        here = subprocess.run(
+            [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, check=False
+        )
+        returncode, output = here.returncode, here.stdout
+    elif (reason := uml.why_not()) is not None:
         sys.stderr.write(f"{reason}\n")
         return 1
-    done = uml.run_python(
-        ["-m", "tests.bench.streams_link", *sys.argv[1:]],
-        timeout_s=TIMEOUT_S,
-        memory_mb=MEMORY_MB,
-    )
-    if done.returncode != 0:
-        sys.stderr.write(done.output)
-        return done.returncode
-    cells = [json.loads(line[5:]) for line in done.output.splitlines() if line[:5] == "CELL "]
+    else:
+        inside = uml.run_python(arguments, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB)
+        returncode, output = inside.returncode, inside.output
+    if returncode != 0:
+        sys.stderr.write(output)
+        return returncode
+    cells = [json.loads(line[5:]) for line in output.splitlines() if line[:5] == "CELL "]
     print(table(cells, options.losses))
     return 0
 

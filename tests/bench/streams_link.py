@@ -1,4 +1,4 @@
-"""Goodput of one link by loss, inside a kernel with netem: what `streams_bench` boots.
+"""Goodput of one link by loss, in a lab or a kernel with netem: what `streams_bench` starts.
 
 One link, 100 Mbit/s and 5 ms each way, loss both ways, frames of 100 kB. Raw TCP with a
 chosen congestion control over some connections, and Lookout itself: a real core, a real
@@ -8,18 +8,14 @@ worker with the null engine, jobs that always wait. Prints one JSON line for eac
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import multiprocessing
-import os
-import selectors
-import socket
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Final
 
@@ -28,19 +24,16 @@ from tests.netem_root.star import (
     Client,
     Conditions,
     Feeder,
+    LabLinks,
     Links,
+    Star,
     StarCluster,
     wait_for,
 )
 
 DELAY_MS: Final = 5.0
 RATE_MBIT: Final = 100.0
-RAW_PORT: Final = 7000
-WARM_UP_S: Final = 2.0
-OPEN_TIMEOUT_S: Final = 40.0
 JOBS_WAITING: Final = 64
-CLONE_NEWNET: Final = 0x40000000
-_SERVER = ("10.7.1.1", RAW_PORT)
 
 
 @dataclass(frozen=True)
@@ -60,103 +53,32 @@ RAW: Final = (
 )
 
 
-def enter(host: str) -> None:
-    """Move this process into a namespace."""
-    fd = os.open(f"/run/netns/{host}", os.O_RDONLY)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), f"can't enter {host}")
-    os.close(fd)
+def measure_raw(links: Star, raw: Raw, rounds: int, round_s: float) -> list[float]:
+    """Mbit/s of each round; none where the connections don't come to stand."""
+    with _end_of_raw(links, "master", "pour", raw.congestion) as pouring:
+        assert _line(pouring) == "listening"
+        where, shape = links.master_address(1), (str(raw.streams), str(rounds), str(round_s))
+        with _end_of_raw(links, "worker-1", "receive", where, *shape) as receiving:
+            if _line(receiving) != "open":
+                return []
+            found: list[float] = json.loads(_line(receiving))
+            return found
 
 
-# --- raw TCP -----------------------------------------------------------------------------------
-
-
-def receive(streams: int, rounds: int, round_s: float, results: Pipe) -> None:
-    """In the worker's place: open the connections, say when all stand, count bytes by round."""
-    enter("worker-1")
-    selector = selectors.DefaultSelector()
-    for _ in range(streams):
-        sock = _connected()
-        sock.setblocking(False)
-        selector.register(sock, selectors.EVENT_READ)
-    results.send("open")
-    buffer = bytearray(2**18)
-
-    def count(seconds: float) -> int:
-        end, got = time.monotonic() + seconds, 0
-        while (left_s := end - time.monotonic()) > 0:
-            for key, _ in selector.select(left_s):
-                assert isinstance(key.fileobj, socket.socket)
-                try:
-                    got += key.fileobj.recv_into(buffer)
-                except OSError:
-                    selector.unregister(key.fileobj)
-        return got
-
-    count(WARM_UP_S)
-    results.send([count(round_s) * 8 / round_s / 1e6 for _ in range(rounds)])
-
-
-def _connected() -> socket.socket:
-    """A connection of which both ends know: the server has sent its first byte."""
-    deadline = time.monotonic() + OPEN_TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            sock = socket.create_connection(_SERVER, timeout=5.0)
-            if sock.recv(1):
-                return sock
-        except OSError:
-            continue
-    raise TimeoutError(f"no connection within {OPEN_TIMEOUT_S:g} s")
-
-
-def pour(raw: Raw, listening: Pipe) -> None:
-    """In the master's place: send frames over every connection as fast as TCP takes them."""
-    enter("master")
-    listener = socket.create_server(("0.0.0.0", RAW_PORT), backlog=64)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, raw.congestion.encode())
-    listener.setblocking(False)
-    listening.send("listening")
-    selector = selectors.DefaultSelector()
-    selector.register(listener, selectors.EVENT_READ)
-    piece = memoryview(bytes(IMAGE_BYTES))
-    while True:
-        for key, _ in selector.select():
-            assert isinstance(key.fileobj, socket.socket)
-            try:
-                if key.fileobj is listener:
-                    sock, _ = listener.accept()
-                    sock.setblocking(False)
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    selector.register(sock, selectors.EVENT_WRITE)
-                else:
-                    key.fileobj.send(piece)
-            except BlockingIOError:
-                continue
-            except OSError:
-                selector.unregister(key.fileobj)
-
-
-def measure_raw(raw: Raw, rounds: int, round_s: float) -> list[float]:
-    """Mbit/s of each round."""
-    ours, theirs = multiprocessing.Pipe()
-    sender = multiprocessing.Process(target=pour, args=(raw, theirs), daemon=True)
-    sender.start()
-    ours.recv()
-    receiver = multiprocessing.Process(
-        target=receive, args=(raw.streams, rounds, round_s, theirs), daemon=True
-    )
-    receiver.start()
+@contextmanager
+def _end_of_raw(links: Star, host: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    argv = [sys.executable, "-m", "tests.bench.streams_raw", *arguments]
+    process = subprocess.Popen(links.command(host, argv), stdout=subprocess.PIPE, text=True)
     try:
-        if not ours.poll(OPEN_TIMEOUT_S * 2):
-            return []
-        ours.recv()
-        return list(ours.recv())
+        yield process
     finally:
-        for process in (receiver, sender):
-            process.kill()
-            process.join()
+        process.kill()
+        process.wait()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 # --- Lookout -----------------------------------------------------------------------------------
@@ -165,7 +87,7 @@ def measure_raw(raw: Raw, rounds: int, round_s: float) -> list[float]:
 class Lookout:
     """A core and a worker on the link, and jobs that wait."""
 
-    def __init__(self, links: Links, folder: Path, streams: str) -> None:
+    def __init__(self, links: Star, folder: Path, streams: str) -> None:
         self._cluster = StarCluster(folder, links, ["--streams", streams])
         self._cluster.start()
         self.client = Client(self._cluster)
@@ -200,13 +122,13 @@ def say(loss: float, name: str, mbit_s: Sequence[float], **more: object) -> None
 
 def run(options: argparse.Namespace, folder: Path) -> None:
     """Every loss with every way."""
-    links = Links(1)
+    links: Star = LabLinks(1) if options.place == "lab" else Links(1)
     links.set_all(Conditions(0.0, DELAY_MS, RATE_MBIT))
     if "raw" in options.ways:
         for loss in options.losses:
             links.set_all(Conditions(loss, DELAY_MS, RATE_MBIT))
             for raw in RAW:
-                say(loss, raw.name, measure_raw(raw, options.rounds, options.round))
+                say(loss, raw.name, measure_raw(links, raw, options.rounds, options.round))
     links.set_all(Conditions(0.0, DELAY_MS, RATE_MBIT))
     for streams in (way for way in options.ways if way != "raw"):
         (folder / streams).mkdir()
@@ -223,6 +145,13 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """The flags, which `streams_bench` has as well."""
     made = argparse.ArgumentParser(prog="python -m tests.bench.streams_bench", description=__doc__)
+    made.add_argument(
+        "--in",
+        dest="place",
+        choices=("lab", "kernel"),
+        default="lab",
+        help="a lab of this machine, or a kernel with sch_netem and one processor",
+    )
     made.add_argument("--losses", type=float, nargs="+", default=[0, 5, 10, 20, 30, 40])
     made.add_argument("--ways", nargs="+", default=["raw", "auto"], help="raw, auto, or streams")
     made.add_argument("--rounds", type=int, default=3)

@@ -2,9 +2,9 @@
 
     python -m tests.netem_root.bad_links [--seconds S] [--workers N] [--loss %] [--delay MS] …
 
-Run it inside `tests.netem_root.uml`. Every worker's link gets the same conditions in both
-directions. Jobs of 100 kB are kept waiting for the given time; then the rest has to end.
-Prints one line of JSON: what was submitted and ended, deaths, streams, goodput.
+Run it inside `tests.netem_root.uml`, or with `--lab`. Every worker's link gets the same
+conditions in both directions. Jobs of 100 kB are kept waiting for the given time; then the
+rest has to end. Prints one line of JSON: what was submitted and ended, deaths, streams, goodput.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from tests.netem_root.star import (
     Client,
     Conditions,
     Feeder,
+    LabLinks,
     Links,
+    Star,
     StarCluster,
     wait_for,
 )
@@ -34,7 +36,7 @@ JOBS_WAITING_PER_WORKER = 24
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     """The whole story; raises if a job doesn't end."""
-    links = Links(options.workers)
+    links: Star = (LabLinks if options.lab else Links)(options.workers)
     links.set_all(Conditions(options.loss, options.delay, options.rate))
     flags = ["--streams", options.streams]
     with StarCluster(folder, links, flags) as cluster:
@@ -82,6 +84,7 @@ def main() -> int:
     parser.add_argument("--delay", type=float, default=100.0, help="ms, each way")
     parser.add_argument("--rate", type=float, default=100.0, help="Mbit/s, each way")
     parser.add_argument("--streams", default="auto")
+    parser.add_argument("--lab", action="store_true", help="in a lab of this machine")
     parser.add_argument("--logs", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -4,8 +4,9 @@
     worker-2 ══ 10.7.2.0/30 ══╬═ master
     …                         ╝
 
-Needs root and a kernel with `sch_netem`: run it inside `tests.netem_root.uml`. Loss,
-delay and rate are set at both ends of a link, so they hold for both directions.
+`Links` needs root and a kernel with `sch_netem`: run it inside `tests.netem_root.uml`.
+`LabLinks` is a lab of `netem` with the same hosts, on any kernel that can have one.
+Loss, delay and rate hold for both directions of a link.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+from netem.grammar import parse
+from netem.lab import Lab, star
+from netem.spec import Duplex
 from tests.fakes.cluster import Cluster
 from tests.fakes.process import Process
+from tests.netem_root.labs import lab_name
 from tests.shared import make_jpeg
 from wire import blocking
 from wire import messages as m
@@ -41,14 +46,23 @@ class Conditions:
     delay_ms: float = 5.0
     rate_mbit: float = 100.0
 
+    @property
+    def limit(self) -> int:
+        """Packets in the queue: what the rate carries in 0.1 s, and what is on its way."""
+        return max(1000, int(self.rate_mbit * 1e6 / 8 / 1500 / 10 + self.delay_ms * 10))
+
     def netem(self) -> list[str]:
-        """Arguments of `tc qdisc … netem`. The queue holds what the rate carries in 0.1 s."""
-        limit = max(1000, int(self.rate_mbit * 1e6 / 8 / 1500 / 10 + self.delay_ms * 10))
+        """Arguments of `tc qdisc … netem`."""
         loss = ["loss", f"{self.loss_percent}%"] if self.loss_percent else []
         return [
             *("delay", f"{self.delay_ms}ms", *loss),
-            *("rate", f"{self.rate_mbit}mbit", "limit", str(limit)),
+            *("rate", f"{self.rate_mbit}mbit", "limit", str(self.limit)),
         ]
+
+    def duplex(self) -> Duplex:
+        """The same as LinkSpecs."""
+        text = f"loss={self.loss_percent}% delay={self.delay_ms}ms rate={self.rate_mbit}mbit"
+        return Duplex.both(parse(f"{text} limit={self.limit}"))
 
 
 CUT: Final = Conditions(loss_percent=100.0)
@@ -61,8 +75,48 @@ def sh(*argv: str) -> None:
         raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
 
 
+class Star(Protocol):
+    """The hosts `master` and `worker-N`, and the link of each worker."""
+
+    count: int
+
+    def command(self, host: str, argv: Sequence[str]) -> Sequence[str]:
+        """`argv` as it runs in a host."""
+
+    def master_address(self, number: int) -> str:
+        """Where worker `number` finds the master."""
+
+    def set_all(self, conditions: Conditions) -> None:
+        """From now on packets of all links fare so."""
+
+    def close(self) -> None:
+        """Remove all of it."""
+
+
+class LabLinks:
+    """As `Star` says, in a lab of this machine."""
+
+    def __init__(self, workers: int) -> None:
+        self.count = workers
+        self._lab = Lab.up(star(lab_name("star"), workers=workers))
+
+    def command(self, host: str, argv: Sequence[str]) -> Sequence[str]:
+        return self._lab.command(host, argv)
+
+    def master_address(self, number: int) -> str:
+        del number
+        return self._lab.address("master")
+
+    def set_all(self, conditions: Conditions) -> None:
+        for number in range(1, self.count + 1):
+            self._lab.set(f"worker-{number}", conditions.duplex())
+
+    def close(self) -> None:
+        self._lab.down()
+
+
 class Links:
-    """The namespaces `master` and `worker-N`, and the link between each worker and the master."""
+    """As `Star` says: namespaces, and a link of its own between each worker and the master."""
 
     def __init__(self, workers: int) -> None:
         self.count = workers
@@ -83,6 +137,16 @@ class Links:
     def _address(host: str, device: str, address: str) -> None:
         sh("ip", "-n", host, "address", "add", address, "dev", device)
         sh("ip", "-n", host, "link", "set", "dev", device, "up")
+        # What a wire loses is a packet, and not the 64 kB that a veth passes on as one.
+        in_host = ("ip", "netns", "exec", host)
+        sh(*in_host, "ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off")
+        sh("ip", "-n", host, "link", "set", "dev", device, "gso_max_segs", "1")
+
+    def command(self, host: str, argv: Sequence[str]) -> Sequence[str]:
+        return ["ip", "netns", "exec", host, *argv]
+
+    def master_address(self, number: int) -> str:
+        return f"10.7.{number}.1"
 
     def set(self, number: int, conditions: Conditions) -> None:
         """From now on packets of this worker's link fare so."""
@@ -105,7 +169,7 @@ class Links:
 class StarCluster(Cluster):
     """Core in `master`, `worker-N` in the namespace of that name; no web."""
 
-    def __init__(self, tmp_path: Path, links: Links, worker_args: Sequence[str] = ()) -> None:
+    def __init__(self, tmp_path: Path, links: Star, worker_args: Sequence[str] = ()) -> None:
         super().__init__(tmp_path, workers=0, web=False, worker_args=[*NULL_ENGINE, *worker_args])
         self.links = links
         self.core_address = f"0.0.0.0:{PORT}"
@@ -113,7 +177,7 @@ class StarCluster(Cluster):
     def start_workers(self) -> None:
         """One on each link; they join by themselves."""
         for number in range(1, self.links.count + 1):
-            name, address = f"worker-{number}", f"10.7.{number}.1:{PORT}"
+            name, address = f"worker-{number}", f"{self.links.master_address(number)}:{PORT}"
             flags = ("--name", name, "--token-file", str(self.token_file), *self._worker_args)
             self.join(address, *flags, name=name)
 
@@ -123,7 +187,7 @@ class StarCluster(Cluster):
         host = "master" if name == "core" else name
         process = Process(
             name,
-            ["ip", "netns", "exec", host, sys.executable, *args],
+            list(self.links.command(host, [sys.executable, *args])),
             log_path=self.root / f"{len(self.processes):02d}-{name}.log",
             env=self._environment(env or {}),
             cwd=self.root,
