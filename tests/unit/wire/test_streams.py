@@ -96,6 +96,16 @@ def test_the_share_is_of_lately_and_needs_enough_segments() -> None:
     assert meter.share < 0.001, "what was lost long ago is forgotten"
 
 
+def test_a_link_that_gets_worse_shows_although_it_carries_little() -> None:
+    meter, plan = LossMeter(0.0), StreamPlan()
+    for beat in range(1, 41):
+        meter.add(4000, 400, beat / 2)
+    assert plan.update(meter.share, 20.0) == 1
+    for beat in range(41, 51):
+        meter.add(150, 30, beat / 2)
+    assert plan.update(meter.share, 25.0) == streams.STREAMS_AUTO_MAX
+
+
 @given(st.floats(0, 1))
 def test_a_constant_share_leads_to_one_number_and_stays(share: float) -> None:
     plan = StreamPlan()
@@ -108,7 +118,7 @@ def test_more_at_once_fewer_after_a_calm_time() -> None:
     plan = StreamPlan()
     assert plan.update(None, 0.0) == 1
     assert plan.update(0.0, 1.0) == 1
-    assert plan.update(0.03, 2.0) == 4
+    assert plan.update(0.10, 2.0) == 1, "one stream with BBR carries as much as several"
     assert plan.update(0.3, 3.0) == 16
     assert plan.update(0.0, 4.0) == 16
     assert plan.update(0.0, 4.0 + streams.CALM_S - 1) == 16
