@@ -143,8 +143,8 @@ class Unconfirmed(Generic[T]):
 class LossMeter:
     """The share of segments sent again lately, over all streams of one worker.
 
-    Counts with exponential forgetting, by time and by segments. It is an estimate of the loss in one
-    direction: each lost segment is sent again once or more.
+    Counts with exponential forgetting, by time and by segments. It is an estimate of the
+    loss in one direction: each lost segment is sent again once or more.
     """
 
     __slots__ = ("_at", "_repeats", "_segments")
