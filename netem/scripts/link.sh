@@ -72,10 +72,11 @@ note() {
     "netem mtu="*) return ;;
     esac
     on=$(offload_on)
+    segments=$(segments_of)
     ip link set dev "$dev" alias \
-        "netem mtu=$(mtu_of) offload=$on segments=$(segments_of) shape=uniform,uniform was=$was"
+        "netem mtu=$(mtu_of) offload=$on ${segments:+segments=$segments }shape=uniform,uniform was=$was"
     switch_offload "$on" off
-    ip link set dev "$dev" gso_max_segs 1
+    [ -z "$segments" ] || ip link set dev "$dev" gso_max_segs 1
 }
 
 # `put DEV NETEM…`: ours anew, for a change would keep what it isn't told.
