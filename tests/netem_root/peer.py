@@ -101,7 +101,7 @@ def stream_sink() -> None:
 def stream(host: str, seconds: str, congestion: str = "cubic") -> None:
     """Send as much as one TCP connection takes."""
     data = os.urandom(CHUNK_BYTES)
-    with socket.create_connection((host, PORT), timeout=10.0) as one:
+    with socket.create_connection((host, PORT), timeout=40.0) as one:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         end_s = time.monotonic() + float(seconds)
         while time.monotonic() < end_s:
