@@ -35,6 +35,8 @@ class Limits:
     wait_s: float = 30.0
     # What is kept back of a deadline for the answer's way home.
     answer_s: float = 0.5
+    # Between two questions in that last time, in which the server is not to wait.
+    ask_s: float = 0.125
 
     backoff_base_s: float = 0.25
     backoff_cap_s: float = 10.0

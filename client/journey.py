@@ -113,6 +113,8 @@ class Journey:
         del upload  # the server has the bytes now; none are held while the job waits
         while not job.ended:
             self._call.on_wait(job)
+            if self._call.left_s() <= self._call.limits.answer_s:
+                await self._call.clock.sleep(self._call.limits.ask_s)
             job = self.job = await self._follow(job.id)
         if job.state == "succeeded" and job.result is not None:
             return job

@@ -23,7 +23,7 @@ from client.journey import Call
 from client.retry import Verdict
 from tests.unit.client import server as acts
 from tests.unit.client.conftest import Watch
-from tests.unit.client.server import Act, Server
+from tests.unit.client.server import Act, Handler, Server
 
 IMAGE = Data(b"bytes of an image", "fox.jpg")
 
@@ -340,6 +340,28 @@ def test_a_held_answer_ends_at_the_deadline(server: Server) -> None:
         until.set()
     assert isinstance(outcomes[0].error, TimedOut)
     assert len(server.seen) == 1
+
+
+def test_just_before_the_deadline_it_asks_a_few_times_and_not_without_pause(
+    server: Server, watch: Watch
+) -> None:
+    """The server's waits are over then, and it answers at once: it has not ended."""
+    job = {"id": "j1", "submission": "s1", "name": "x", "state": "queued"}
+    submitted = acts.answer(202, {"submission": "s1", "jobs": [job]})
+
+    def late(handler: Handler) -> None:
+        watch.now_s += 19.6
+        submitted(handler)
+
+    server.plan.extend([late, *[acts.answer(200, job)] * 1000])
+    with Lookout(server.url, clock=watch.clock) as lookout:
+        results = lookout.classify(IMAGE, deadline_s=20)
+        outcome = next(results)
+        with pytest.raises(TimedOut):
+            next(results)
+    assert isinstance(outcome.error, TimedOut)
+    assert 1 < len(server.seen) <= 5
+    assert {seen.query["wait"] for seen in server.seen[1:]} == {"0.000"}
 
 
 def test_each_kind_of_silence_has_its_own_patience() -> None:
