@@ -13,6 +13,10 @@ EXIT_USAGE = 2
 
 def main() -> int:
     """Run the command; its exit status."""
+    if sys.argv[1:2] == ["train"]:
+        from worker.train.allocator import start_anew
+
+        start_anew()
     try:
         from worker.cli import main as command
 

@@ -103,6 +103,34 @@ def jitter(images: torch.Tensor, colour: float, rng: torch.Generator) -> torch.T
     return mixed.mul_(contrast).add_(level * (1 - contrast)).mul_(brightness).clamp_(0, 1)
 
 
+def cutmix(
+    images: torch.Tensor, share: float, rng: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Paste a box of its neighbour into a `share` of the images (CutMix, Yun et al. 2019).
+
+    The neighbour of image i is image i - 1, the last one for the first. A box covers up to the
+    whole image: the square root of a number drawn evenly from [0, 1] is its side, what lies
+    beyond the border is cut off. Returns the images, float [n, 3, h, w], and what part of each
+    is still its own, float32 [n].
+    """
+    count, _, height, width = images.shape
+    chosen = torch.rand(count, generator=rng) < share
+    half = torch.rand(count, generator=rng).sqrt() / 2 * chosen
+    rows = _spans(half, height, rng)
+    columns = _spans(half, width, rng)
+    box = rows[:, :, None] & columns[:, None, :]
+    own = 1 - box.float().mean((1, 2))
+    mixed = torch.where(box[:, None].to(images.device), images.roll(1, 0), images)
+    return mixed, own.to(images.device)
+
+
+def _spans(half: torch.Tensor, size: int, rng: torch.Generator) -> torch.Tensor:
+    """Whether each of `size` cells lies within `half` of a random centre; bool [n, size]."""
+    centre = torch.rand(len(half), 1, generator=rng)
+    cells = (torch.arange(size) + 0.5) / size
+    return (cells - centre).abs() < half[:, None]
+
+
 def _shrunk(images: torch.Tensor, input_px: int) -> torch.Tensor:
     """Halve images far larger than the input first: `grid_sample` does not antialias."""
     while images.shape[-1] >= 2 * input_px:

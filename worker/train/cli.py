@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_result(parser.add_argument_group("result"))
     _add_schedule(parser.add_argument_group("schedule"))
     _add_optimisation(parser.add_argument_group("optimisation"))
+    _add_teacher(parser.add_argument_group("teacher"))
     _add_augmentation(parser.add_argument_group("augmentation"))
     _add_machine(parser.add_argument_group("machine"))
 
@@ -91,6 +92,7 @@ def make_order(args: argparse.Namespace) -> Order:
         test=args.test,
         run=run_folder,
         weights=args.weights,
+        teacher=args.teacher,
         out=args.out or run_folder / name,
         half=not args.full_precision,
         card_fields=fields,
@@ -129,6 +131,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         threads=_within("--threads", args.threads, 0, 1024),
         device=args.device,
         augmentation=_augmentation(args),
+        teacher_weight=_within("--teacher-weight", args.teacher_weight, 0, 1),
+        temperature=_within("--temperature", args.temperature, 0.1, 20),
     )
 
 
@@ -148,6 +152,7 @@ def _augmentation(args: argparse.Namespace) -> Augmentation:
         flip=not args.no_flip,
         colour=_within("--colour", args.colour, 0, 0.9),
         sharpness=_within("--sharpness", args.sharpness, 0, 10),
+        cutmix=_within("--cutmix", args.cutmix, 0, 1),
     )
 
 
@@ -229,6 +234,29 @@ def _add_optimisation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=int, default=default.seed)
 
 
+def _add_teacher(group: argparse._ArgumentGroup) -> None:
+    default = Settings()
+    group.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="CARD",
+        help="card of a trained model with the same classes, to learn to answer like",
+    )
+    group.add_argument(
+        "--teacher-weight",
+        type=float,
+        default=default.teacher_weight,
+        help="part of the loss that is the teacher's; the labels' is the rest (default:"
+        " %(default)s)",
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=default.temperature,
+        help="softens the teacher's answers (default: %(default)s)",
+    )
+
+
 def _add_augmentation(group: argparse._ArgumentGroup) -> None:
     default = Augmentation()
     group.add_argument(
@@ -240,6 +268,9 @@ def _add_augmentation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-flip", action="store_true", help="mirroring changes the class")
     group.add_argument("--colour", type=float, default=default.colour, help="0: none")
     group.add_argument("--sharpness", type=float, default=default.sharpness, help="0: none")
+    group.add_argument(
+        "--cutmix", type=float, default=default.cutmix, help="share that gets a box of another"
+    )
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:

@@ -17,11 +17,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from wire.errors import EnvironmentFault
-from worker.train.augment import Normalisation, augment, plain
+from worker.train.augment import Normalisation, augment, cutmix, plain
 from worker.train.average import Average
 from worker.train.decoded import Decoded
+from worker.train.objective import distillation, label_loss
 from worker.train.optimizer import make_optimizers, rate_factor, scale_rates
 from worker.train.settings import Settings
+from worker.train.teacher import Teacher
 
 SETTLE_IMAGES = 3072
 EVAL_BATCH_IMAGES = 256
@@ -41,15 +43,33 @@ class EpochResult:
     elapsed_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """Normalised images and what is to be learnt from them.
+
+    `own` is the part of each image that is its own, and `taught` the teacher's logits.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    own: torch.Tensor | None
+    taught: torch.Tensor | None
+
+
 class Trainer:
-    """One run in memory.
+    """One run in memory, learning from labels and, where there is one, from a `teacher`.
 
     `clock` returns monotonic seconds; it decides the schedule only where the
     settings give a time budget.
     """
 
     def __init__(
-        self, model: nn.Module, settings: Settings, device: torch.device, clock: Callable[[], float]
+        self,
+        model: nn.Module,
+        settings: Settings,
+        device: torch.device,
+        clock: Callable[[], float],
+        teacher: Teacher | None = None,
     ) -> None:
         self.settings = settings
         self.device = device
@@ -61,6 +81,7 @@ class Trainer:
         self.epoch = 0
         self.elapsed_s = 0.0
         self._clock = clock
+        self._teacher = teacher
 
     def state(self) -> dict[str, Any]:
         """Everything that a later `restore` needs, safe for `weights_only` loading."""
@@ -114,11 +135,9 @@ class Trainer:
         rng = torch.Generator().manual_seed(self._seed())
         for part, rows in self._batches(len(train.labels), rng):
             input_px = self.settings.input_px(progress)
-            pixels = train.pixels[rows].to(self.device)
-            images = augment(pixels, input_px, self.settings.augmentation, rng)
-            images = self._normalisation.apply(images)
+            lesson = self._lesson(train, rows, input_px, rng)
             scale_rates(self.optimizers, rate_factor(progress, self.settings.warmup))
-            loss = self._step(images, train.labels[rows].to(self.device))
+            loss = self._step(lesson)
             progress = self.progress(part, self._clock() - started_s)
             total += loss
             steps += 1
@@ -138,12 +157,30 @@ class Trainer:
             elapsed_s=self.elapsed_s,
         )
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _lesson(
+        self, train: Decoded, rows: torch.Tensor, input_px: int, rng: torch.Generator
+    ) -> _Lesson:
+        """Change the images of `rows`, and ask the teacher what it sees in them."""
+        bounds = self.settings.augmentation
+        images = augment(train.pixels[rows].to(self.device), input_px, bounds, rng)
+        labels = train.labels[rows].to(self.device)
+        own = None
+        if bounds.cutmix:
+            images, own = cutmix(images, bounds.cutmix, rng)
+        taught = None
+        if self._teacher is not None:
+            with self._autocast(), torch.inference_mode():
+                taught = self._teacher.logits(images)
+        return _Lesson(self._normalisation.apply(images), labels, own, taught)
+
+    def _step(self, lesson: _Lesson) -> torch.Tensor:
         with self._autocast():
-            logits = self.model(images)
-        loss = F.cross_entropy(
-            logits.float(), labels, label_smoothing=self.settings.label_smoothing
-        )
+            logits = self.model(lesson.images)
+        settings = self.settings
+        loss = label_loss(logits.float(), lesson.labels, lesson.own, settings.label_smoothing)
+        if lesson.taught is not None:
+            imitation = distillation(logits.float(), lesson.taught, settings.temperature)
+            loss = torch.lerp(loss, imitation, settings.teacher_weight)
         if not math.isfinite(loss.item()):
             raise EnvironmentFault(
                 "diverged",

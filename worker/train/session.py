@@ -25,6 +25,7 @@ from worker.train.plots import draw_confusion, draw_learning_curve
 from worker.train.report import Report, make_report
 from worker.train.run import Identity, Run, RunFolder, load_state, save_json
 from worker.train.settings import Settings
+from worker.train.teacher import load_teacher
 
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory")
 
@@ -34,7 +35,8 @@ class Order:
     """What to train on, from and into.
 
     `weights` is a checkpoint to start from; `out` is the checkpoint's path
-    without suffix (its name is the card's id); `test` is judged once, at the end.
+    without suffix (its name is the card's id); `test` is judged once, at the end;
+    `teacher` is the card of a model to learn to answer like.
     """
 
     directory: Path
@@ -42,6 +44,7 @@ class Order:
     test: Path | None
     run: Path
     weights: Path | None
+    teacher: Path | None
     out: Path
     half: bool
     card_fields: dict[str, object]
@@ -124,7 +127,12 @@ def _trainer(order: Order, parts: Parts, display: Display) -> Trainer:
         fed = preprocessing_of(settings.architecture, order.weights)
         settings = msgspec.structs.replace(settings, mean=fed.mean, std=fed.std)
     device = _device(settings.device)
-    trainer = Trainer(model, settings, device, time.monotonic)
+    teacher = None
+    if order.teacher is not None:
+        teacher = load_teacher(order.teacher, tuple(parts.train.classes), device)
+        settings = msgspec.structs.replace(settings, teacher=teacher.id)
+        display.say(f"learning to answer like {teacher.id}")
+    trainer = Trainer(model, settings, device, time.monotonic, teacher)
     display.say(
         f"{settings.architecture} on {device} in {'bfloat16' if trainer.bf16 else 'float32'},"
         f" {torch.get_num_threads()} threads; {len(parts.train.images):,} training and"
@@ -203,9 +211,10 @@ def _finish(order: Order, run: Run, parts: Parts, display: Display) -> Card:
 
 def _made_by(settings: Settings, best_epoch: int) -> str:
     sizes = ", ".join(f"{p.input_px} px until {p.until:.0%}" for p in settings.phases)
+    taught = f", taught by {settings.teacher}" if settings.teacher else ""
     return (
         f"worker train: {settings.optimizer}, batches of {settings.batch_images}, {sizes},"
-        f" seed {settings.seed}; averaged weights of epoch {best_epoch}"
+        f" seed {settings.seed}{taught}; averaged weights of epoch {best_epoch}"
     )
 
 

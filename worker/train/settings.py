@@ -25,7 +25,8 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True):
     above 1 the image is shrunk and its border mirrored. `shift` moves the crop
     by up to that part of the side. `colour` scales brightness, contrast and
     saturation by up to 1 ± that. `sharpness` is the largest unsharp-mask gain
-    (blur reaches -1); it is drawn for `sharpen_share` of the images.
+    (blur reaches -1); it is drawn for `sharpen_share` of the images. `cutmix`
+    is the share of images that get a box of another one.
     """
 
     area_min: float = 0.5
@@ -36,6 +37,7 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True):
     colour: float = 0.25
     sharpness: float = 2.5
     sharpen_share: float = 0.3
+    cutmix: float = 0.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     it. `learning_rate` is the peak of a linear warm-up over the `warmup` part
     of the run and a cosine to zero; with the optimizer `muon`, `muon_rate` is
     that of the convolutions. `ema_decay` is per step. `patience_epochs` 0 never
-    ends early; `threads` 0 leaves the number to torch.
+    ends early; `threads` 0 leaves the number to torch. `teacher` is the id of
+    the model that is imitated, or empty; its answers, softened by `temperature`,
+    are the `teacher_weight` part of the loss.
     """
 
     architecture: str = "googlenet"
@@ -71,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     device: str = "auto"
     augmentation: Augmentation = Augmentation()
+    teacher: str = ""
+    teacher_weight: float = 0.7
+    temperature: float = 2.0
 
     def input_px(self, progress: float) -> int:
         """Side of the square input after the `progress` part of the run."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from worker.train.augment import Normalisation, augment, crop, jitter, plain, sharpen
+from worker.train.augment import Normalisation, augment, crop, cutmix, jitter, plain, sharpen
 from worker.train.settings import Augmentation
 
 NOTHING = Augmentation(
@@ -105,3 +105,31 @@ def test_normalisation_is_per_channel() -> None:
     normalise = Normalisation(mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
     result = normalise.apply(torch.full((1, 3, 2, 2), 0.5))
     assert result[0, :, 0, 0].tolist() == [0.5, 0.0, -2.0]
+
+
+def grey_levels(count: int, side: int = 40) -> torch.Tensor:
+    """Image i is all i."""
+    return torch.arange(count).float().view(-1, 1, 1, 1).expand(count, 3, side, side).clone()
+
+
+def test_cutmix_pastes_one_box_of_the_neighbour_and_says_how_much_is_left() -> None:
+    images = grey_levels(300)
+    mixed, own = cutmix(images, 1.0, draw())
+    mine = mixed == images
+    theirs = mixed == images.roll(1, 0)
+    assert bool((mine ^ theirs).all())
+    torch.testing.assert_close(mine[:, 0].float().mean((1, 2)), own)
+    for box in theirs[:, 0]:
+        rows, columns = box.any(1), box.any(0)
+        assert box.sum() == rows.sum() * columns.sum(), "not a rectangle"
+    # Without a border a box would cover half on average; what sticks out is cut off.
+    assert 0.6 < own.mean() < 0.75
+    assert own.min() < 0.2
+
+
+def test_cutmix_leaves_the_rest_alone() -> None:
+    images = grey_levels(400)
+    untouched, own = cutmix(images, 0.0, draw())
+    assert torch.equal(untouched, images)
+    assert torch.equal(own, torch.ones(400))
+    assert 80 < int((cutmix(images, 0.25, draw())[1] < 1).sum()) < 120

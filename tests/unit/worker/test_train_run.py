@@ -24,7 +24,7 @@ from worker.models import build, load_model, save_checkpoint
 from worker.train import session
 from worker.train.decoded import decode_all
 from worker.train.folder import scan, split
-from worker.train.loop import EpochResult, Trainer
+from worker.train.loop import EpochResult, Trainer, _Lesson
 from worker.train.run import Run, RunFolder
 from worker.train.settings import Phase
 
@@ -55,10 +55,10 @@ def stop_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int, fault: BaseExcep
     original = Trainer._step
     calls = itertools.count()
 
-    def step(self: Trainer, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def step(self: Trainer, lesson: _Lesson) -> torch.Tensor:
         if self.epoch == number - 1 and next(calls) == 1:
             raise fault
-        return original(self, images, labels)
+        return original(self, lesson)
 
     monkeypatch.setattr(Trainer, "_step", step)
 

@@ -49,6 +49,7 @@ def make_order(directory: Path, run: Path, **changes: object) -> Order:
         test=None,
         run=run,
         weights=None,
+        teacher=None,
         out=run / "tiny",
         half=False,
         card_fields={"licence": "test"},
