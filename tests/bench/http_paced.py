@@ -1,7 +1,7 @@
 """Load for a time, or at a rate, on servers of any kind.
 
 `tests.bench.http_load` counts on answers as Lookout gives them; peers also answer in
-chunks, so streams read them here.
+chunks, or close the connection after each answer, so streams read them here.
 """
 
 from __future__ import annotations
@@ -32,19 +32,26 @@ async def _run_numbers(
 async def _loop(
     host: str, port: int, requests: Sequence[bytes], numbers: Iterator[int], result: LoadResult
 ) -> None:
-    reader, writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
+    writer = None
     try:
         for number in numbers:
             began = time.perf_counter()
+            if writer is None:
+                reader, writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
             writer.write(requests[number % len(requests)])
-            status = await _answer(reader)
+            status, stays = await _answer(reader)
             result.latencies_s.append(time.perf_counter() - began)
             result.statuses[status] = result.statuses.get(status, 0) + 1
+            if not stays:
+                writer.close()
+                writer = None
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> int:
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """The status of one answer, and whether the connection stays for another request."""
     head = await reader.readuntil(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
@@ -54,7 +61,9 @@ async def _answer(reader: asyncio.StreamReader) -> int:
         await reader.readexactly(2)
     else:
         await reader.readexactly(int(headers["content-length"]))
-    return int(lines[0].split(" ")[1])
+    version, status = lines[0].split(" ")[:2]
+    unsaid = "close" if version == "HTTP/1.0" else "keep-alive"
+    return int(status), headers.get("connection", unsaid).lower() != "close"
 
 
 def run_load_for(
@@ -86,7 +95,8 @@ def run_paced(
 async def _paced(
     host: str, port: int, requests: Sequence[bytes], rate_per_s: float, seconds: float
 ) -> LoadResult:
-    result, idle = LoadResult(), []
+    result = LoadResult()
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     began = time.perf_counter()
 
     async def one(number: int) -> None:
@@ -94,10 +104,13 @@ async def _paced(
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         stream = idle.pop() if idle else await asyncio.open_connection(host, port, limit=READ_BYTES)
         stream[1].write(requests[number % len(requests)])
-        status = await _answer(stream[0])
+        status, stays = await _answer(stream[0])
         result.latencies_s.append(time.perf_counter() - due)
         result.statuses[status] = result.statuses.get(status, 0) + 1
-        idle.append(stream)
+        if stays:
+            idle.append(stream)
+        else:
+            stream[1].close()
 
     async with asyncio.TaskGroup() as group:
         for number in range(int(rate_per_s * seconds)):
