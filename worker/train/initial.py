@@ -1,4 +1,4 @@
-"""Starting weights: drawn anew, or taken from a checkpoint where they fit."""
+"""Checkpoints and starting weights: drawn anew, or taken from a checkpoint where they fit."""
 
 from __future__ import annotations
 
@@ -49,6 +49,22 @@ def start_from(model: nn.Module, weights: Path) -> list[str]:
         )
     model.load_state_dict(fitting, strict=False)
     return [key for key in own if key not in fitting and not key.endswith("num_batches_tracked")]
+
+
+def read_checkpoint(card_path: Path) -> tuple[Card, Path]:
+    """Return a card and the weights beside it.
+
+    Raises:
+        EnvironmentFault: the file is missing, or no card.
+    """
+    try:
+        card = msgspec.json.decode(card_path.read_bytes(), type=Card)
+    except (OSError, msgspec.MsgspecError) as fault:
+        raise EnvironmentFault(
+            "not_a_card", f"{card_path} is not a model's card: {fault}; give NAME.json"
+        ) from fault
+    suffix = ".safetensors" if card.format == "safetensors" else ".pth"
+    return card, card_path.with_suffix(suffix)
 
 
 def preprocessing_of(architecture: str, weights: Path) -> Preprocessing:

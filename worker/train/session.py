@@ -19,7 +19,7 @@ from worker.train.decoded import Decoded, decode_all, stored_side
 from worker.train.display import Display
 from worker.train.evaluate import judge
 from worker.train.folder import Folder, scan, split
-from worker.train.initial import initialise, preprocessing_of, start_from
+from worker.train.initial import initialise, preprocessing_of, read_checkpoint, start_from
 from worker.train.loop import Trainer
 from worker.train.plots import draw_confusion, draw_learning_curve
 from worker.train.report import Report, make_report
@@ -85,10 +85,9 @@ def evaluate(card_path: Path, directory: Path, report_to: Path | None, display: 
     Raises:
         EnvironmentFault: card, weights or images do not fit each other.
     """
-    card = msgspec.json.decode(card_path.read_bytes(), type=Card)
-    suffix = ".safetensors" if card.format == "safetensors" else ".pth"
+    card, weights = read_checkpoint(card_path)
     folder = scan(directory, card.classes)
-    report = _judge(card, card_path.with_suffix(suffix), folder, directory.name, display)
+    report = _judge(card, weights, folder, directory.name, display)
     display.report(report)
     if report_to is not None:
         _store_report(report, report_to, directory.name)

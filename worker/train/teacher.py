@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import torch
 import torch.nn.functional as F
 
@@ -12,6 +11,7 @@ from wire.card import Card
 from wire.errors import EnvironmentFault
 from worker.models import load_model
 from worker.train.augment import Normalisation
+from worker.train.initial import read_checkpoint
 
 
 class Teacher:
@@ -45,20 +45,14 @@ def load_teacher(card_path: Path, classes: tuple[str, ...], device: torch.device
     Raises:
         EnvironmentFault: card or weights cannot be read, or it knows other classes.
     """
-    try:
-        card = msgspec.json.decode(card_path.read_bytes(), type=Card)
-    except (OSError, msgspec.MsgspecError) as fault:
-        raise EnvironmentFault(
-            "no_teacher", f"--teacher {card_path} is not a model's card: {fault}; give NAME.json"
-        ) from fault
+    card, weights = read_checkpoint(card_path)
     if tuple(card.classes) != classes:
         raise EnvironmentFault(
             "other_classes",
             f"--teacher {card.id} knows {_listed(tuple(card.classes))}, the images are of"
             f" {_listed(classes)}; train the teacher on a folder with the same classes",
         )
-    suffix = ".safetensors" if card.format == "safetensors" else ".pth"
-    return Teacher(card, card_path.with_suffix(suffix), device)
+    return Teacher(card, weights, device)
 
 
 def _listed(classes: tuple[str, ...]) -> str:

@@ -81,6 +81,12 @@ def test_a_fault_is_one_line_and_exit_code_2(
     )
 
 
+def test_what_is_no_card_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "missing.json"
+    assert cli.main([str(tmp_path), "--evaluate", str(missing)]) == 2
+    assert f"{missing} is not a model's card" in capsys.readouterr().err
+
+
 def test_the_flags_alone_do_not_import_torch() -> None:
     code = "import sys, worker.train.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,7 +13,6 @@ import torch
 from tests.unit.worker.training import (
     ARCHITECTURE,
     SETTINGS,
-    make_dataset,
     make_order,
     silent,
 )
@@ -28,18 +26,7 @@ from worker.train.loop import EpochResult, Trainer, _Lesson
 from worker.train.run import Run, RunFolder
 from worker.train.settings import Phase
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Runs set the number of threads for the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data") / "colours")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def history_of(run: Path) -> list[EpochResult]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.unit.worker.training import ARCHITECTURE, SETTINGS, make_dataset, make_order, silent
+from tests.unit.worker.training import ARCHITECTURE, SETTINGS, make_order, silent
 from wire.card import Card
 from wire.errors import EnvironmentFault
 from worker.models import build, load_model, save_checkpoint
@@ -24,20 +23,9 @@ from worker.train.session import Order
 from worker.train.settings import Phase
 from worker.train.teacher import load_teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Runs set the number of threads for the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data") / "colours")
 
 
 @pytest.fixture(scope="module")
