@@ -82,14 +82,14 @@ class BlockingConnection:
         """Bytes held of a frame that is not complete: they show a peer that is slow, not dead."""
         return self._session.pending_bytes
 
-    def send(self, message: Message) -> None:
-        """Send one message; returns once the kernel has it. Safe from any thread.
+    def send(self, *messages: Message) -> None:
+        """Send messages in one write; returns once the kernel has them. Safe from any thread.
 
         Raises:
             ConnectionClosed: it ended, or the peer read nothing for `send_timeout_s`.
-            LocalFault: this end may not say that, or it is too large.
+            LocalFault: this end may not say one of them, or it is too large; none is sent.
         """
-        data = self._session.send(message)
+        data = bytearray().join(map(self._session.send, messages))
         with self._send_lock:
             self._write(data, time.monotonic() + self.send_timeout_s)
 

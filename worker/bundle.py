@@ -82,17 +82,17 @@ class Bundle:
         self._receiver.finish()
         return self._reason
 
-    def send(self, message: m.Message) -> bool:
-        """Send over the best stream; False if the membership is over."""
+    def send(self, *messages: m.Message) -> bool:
+        """Send in one write over the best stream; False if the membership is over."""
         tried: set[int] = set()
         while streams := [stream for stream in self._all() if stream.number not in tried]:
             at = _best(streams) if len(streams) > 1 else 0
-            if streams[at].send(message):
+            if streams[at].send(*messages):
                 return True
             tried.add(streams[at].number)  # it has ended, and we are about to be told
         with self._news:
             if self._reason is None and len(self._waiting) < UNCONFIRMED_MAX:
-                self._waiting.append(message)
+                self._waiting += messages
             return self._reason is None
 
     def close(self, reason: str) -> None:

@@ -60,7 +60,7 @@ def choose(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
     scenes = dead_leaves(SCENES, card.preprocessing.crop_px, np.random.default_rng(0))
     base = EngineConfig(cache, wish.threads, wish.batch_max, in_child=False)
     exact = _load(TORCH, base, card, weights)
-    expected = _logits(exact, scenes, wish.batch_max)
+    expected, exact_s = _timed_logits(exact, scenes, wish.batch_max)
     exact.close()
     began_s = time.monotonic()
     trials: list[Trial] = []
@@ -70,7 +70,10 @@ def choose(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
             break
         if name in missing:
             continue
-        best_s = min((1.0 / trial.rate_per_s for trial in trials), default=math.inf)
+        best_s = min((1.0 / trial.rate_per_s for trial in _agreeing(trials)), default=math.inf)
+        if (name, precision) == (TORCH, base.precision) and exact_s > HOPELESS * best_s:
+            trials.append(_out_of_reach(base, exact_s))
+            continue
         try:
             engine = _load(name, replace(base, precision=precision), card, weights)
         except EnvironmentFault as fault:
@@ -93,10 +96,27 @@ def choose(card: Card, weights: Path, wish: Wish, cache: Path) -> Choice:
     return Choice(best=best, trials=trials)
 
 
+def _out_of_reach(config: EngineConfig, image_s: float) -> Trial:
+    """What others are held against was slower in its first round: it isn't loaded again."""
+    return Trial(
+        engine=TORCH,
+        precision=config.precision,
+        threads=config.threads,
+        lanes=1,
+        batch=config.batch_max,
+        rate_per_s=1.0 / image_s,
+        agreement=1.0,
+    )
+
+
 def _suffices(trials: list[Trial], name: str) -> bool:
     """Whether another engine than `name` is done, and there is something to take."""
-    agrees = any(trial.agreement >= AGREEMENT_MIN for trial in trials)
-    return agrees and any(trial.engine != name for trial in trials)
+    return bool(_agreeing(trials)) and any(trial.engine != name for trial in trials)
+
+
+def _agreeing(trials: list[Trial]) -> list[Trial]:
+    """Those that give the answers of fp32."""
+    return [trial for trial in trials if trial.agreement >= AGREEMENT_MIN]
 
 
 def best_of(trials: list[Trial]) -> Trial:
@@ -104,7 +124,7 @@ def best_of(trials: list[Trial]) -> Trial:
 
     Raises `EnvironmentFault` if none agrees.
     """
-    agreeing = [trial for trial in trials if trial.agreement >= AGREEMENT_MIN]
+    agreeing = _agreeing(trials)
     if not agreeing:
         raise EnvironmentFault(
             "no_engine_agrees",
@@ -171,11 +191,18 @@ def _logits(engine: Engine, scenes: NDArray[np.uint8], batch: int) -> NDArray[np
 def _image_s(engine: Engine, scenes: NDArray[np.uint8], batch: int) -> float:
     """Seconds an image, one forward pass after the other."""
     count = min(len(scenes), math.ceil(len(scenes) / 2 / batch) * batch)
+    return _timed_logits(engine, scenes[:count], batch)[1]
+
+
+def _timed_logits(
+    engine: Engine, scenes: NDArray[np.uint8], batch: int
+) -> tuple[NDArray[np.float32], float]:
+    """Logits, and seconds an image: the processor's where it is one thread, else the wall's."""
     is_single = engine.config.threads == 1 and not machine.has_cuda()
     clock = time.process_time if is_single else time.perf_counter
     began_s = clock()
-    _logits(engine, scenes[:count], batch)
-    return (clock() - began_s) / count
+    logits = _logits(engine, scenes, batch)
+    return logits, (clock() - began_s) / len(scenes)
 
 
 def _image_s_in_lanes(engine: Engine, scenes: NDArray[np.uint8], config: EngineConfig) -> float:

@@ -68,10 +68,10 @@ class Link:
         self._thread = threading.Thread(target=self._run, args=(after_s,), name="link", daemon=True)
         self._thread.start()
 
-    def send(self, message: m.Message) -> bool:
-        """Send one message; False if there is no connection (any more)."""
+    def send(self, *messages: m.Message) -> bool:
+        """Send messages in one write; False if there is no connection (any more)."""
         bundle = self._bundle
-        return bundle is not None and bundle.send(message)
+        return bundle is not None and bundle.send(*messages)
 
     def close(self, linger_s: float) -> None:
         """End the connection, giving the master `linger_s` to close it first.

@@ -150,33 +150,51 @@ class Service:
     # --- effects out ---------------------------------------------------------------------
 
     def _carry_out(self, effects: list[e.Effect]) -> e.Exit | None:
-        for effect in _merged(effects):
+        said: list[m.Message] = []
+        begun: list[e.Lease] = []
+        for effect in effects:
             match effect:
                 case e.Send(message):
-                    self._send(message)
+                    said.append(message)
                 case e.Begin(leases):
-                    self._begin(leases)
-                case e.Load(card):
-                    event(log, logging.INFO, "model_wanted", model=card.id, sha256=card.sha256[:12])
-                    self._backend.load(card)
-                case e.Serve(card):
-                    self._backend.serve(card)
-                case e.Connect(after_s):
-                    self._link.connect(after_s)
-                case e.Exit():
-                    self._shut_down(effect)
-                    return effect
+                    begun += leases
+                    _announce(said, leases)
+                case _:
+                    self._say(said, begun)
+                    said, begun = [], []
+                    if isinstance(effect, e.Exit):
+                        self._shut_down(effect)
+                        return effect
+                    self._carry_out_other(effect)
+        self._say(said, begun)
         return None
+
+    def _carry_out_other(self, effect: e.Effect) -> None:
+        match effect:
+            case e.Load(card):
+                event(log, logging.INFO, "model_wanted", model=card.id, sha256=card.sha256[:12])
+                self._backend.load(card)
+            case e.Serve(card):
+                self._backend.serve(card)
+            case e.Connect(after_s):
+                self._link.connect(after_s)
 
     def _send(self, message: m.Message) -> bool:
         return self._link.send(message)
 
-    def _begin(self, leases: tuple[e.Lease, ...]) -> None:
-        if not self._send(m.Started(leases=[lease.ref for lease in leases])):
-            self._events.put(e.NotBegun(tuple(lease.assign.job for lease in leases)))
+    def _say(self, said: list[m.Message], begun: list[e.Lease]) -> None:
+        """Send what one turn brought in one write, then begin what it announces.
+
+        Mostly a result and the start of the next job: two writes would wake the master twice.
+        """
+        sent = not said or self._link.send(*said)
+        if not begun:
+            return
+        if not sent:
+            self._events.put(e.NotBegun(tuple(lease.assign.job for lease in begun)))
             return
         self._vitals.advance()
-        for lease in leases:
+        for lease in begun:
             self._backend.submit(lease)
 
     def _shut_down(self, end: e.Exit) -> None:
@@ -244,15 +262,13 @@ def _agent_config(config: WorkerConfig) -> AgentConfig:
     )
 
 
-def _merged(effects: list[e.Effect]) -> list[e.Effect]:
-    """Neighbouring `Begin`s as one, so that they cost one `Started`."""
-    merged: list[e.Effect] = []
-    for effect in effects:
-        if merged and isinstance(effect, e.Begin) and isinstance(merged[-1], e.Begin):
-            merged[-1] = e.Begin(merged[-1].leases + effect.leases)
-        else:
-            merged.append(effect)
-    return merged
+def _announce(said: list[m.Message], leases: tuple[e.Lease, ...]) -> None:
+    """Neighbouring `Begin`s cost one `Started`."""
+    refs = [lease.ref for lease in leases]
+    if said and isinstance(last := said[-1], m.Started):
+        said[-1] = m.Started(leases=[*last.leases, *refs])
+    else:
+        said.append(m.Started(leases=refs))
 
 
 def _log_event(item: e.Event) -> None:

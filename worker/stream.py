@@ -52,20 +52,21 @@ class Stream:
         self._unconfirmed: Unconfirmed[m.Message] = Unconfirmed()
         self._backlog = Backlog()
 
-    def send(self, message: m.Message) -> bool:
-        """Send one message; False if this stream has ended, and nobody answers for the message.
+    def send(self, *messages: m.Message) -> bool:
+        """Send messages in one write; False if this stream has ended, and nobody answers for them.
 
-        If it ends in the middle, the message is among those that `leave` returns.
+        If it ends in the middle, they are among those that `leave` returns.
         """
         with self._writing:
             with self._lock:
                 if not self._open:
                     return False
-                fits = self._unconfirmed.sent(message)
-                self._backlog.sent(SMALL_BYTES)
+                for message in messages:
+                    fits = self._unconfirmed.sent(message)
+                self._backlog.sent(SMALL_BYTES * len(messages))
             if not fits:
                 self.close("too many messages wait for the master's confirmation")
-            self._try(message)
+            self._try(*messages)
         return True
 
     def beat(self, heartbeat: m.Heartbeat) -> None:
@@ -141,7 +142,7 @@ class Stream:
     def _waiting(self) -> int:
         return unacknowledged_bytes(self.connection.socket)
 
-    def _try(self, message: m.Message) -> None:
+    def _try(self, *messages: m.Message) -> None:
         # The thread that receives sees the end, too, and reports it.
         with contextlib.suppress(ConnectionClosed):
-            self.connection.send(message)
+            self.connection.send(*messages)

@@ -71,13 +71,15 @@ class IntakeHost:
 
     `accepted(jobs, views, deadline)` hands durable jobs to the scheduler, `cancel`
     ends jobs of a submission that was given up, `replay` answers with the jobs
-    that a key stands for, `drain_rate` is the measured outcomes per second.
+    that a key stands for, `drain_rate` is the measured outcomes per second, `queued` how
+    many jobs wait for a worker.
     """
 
     accepted: Callable[[list[int], list[JobView], float | None], None]
     cancel: Callable[[list[int], str], None]
     replay: Callable[[int, KeyRow, Reply], None]
     drain_rate: Callable[[], float]
+    queued: Callable[[], int]
     refusing: Callable[[], str | None]
 
 
@@ -311,8 +313,9 @@ class Intake:
         deadline: float | None,
         reply: Reply,
     ) -> None:
-        for job, image in zip(part.jobs, message.images, strict=True):
-            self._window.offer(job.job, image.name, image.data)
+        if self._window.is_near(self._host.queued()):
+            for job, image in zip(part.jobs, message.images, strict=True):
+                self._window.offer(job.job, image.name, image.data)
         submission = submission_id(upload.submission)
         submitted_at = stamp(part.submitted_at)
         views = [

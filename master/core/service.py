@@ -29,6 +29,7 @@ from master.core.journal import Ended, Journal
 from master.core.ledger import Ledger
 from master.core.metrics import MetricsText
 from master.core.names import job_id
+from master.core.pace import Pace
 from master.core.rates import Percentiles, RateMeter
 from master.core.reading import Reading
 from master.core.recent import Recent
@@ -117,6 +118,7 @@ class Core:
         self.drained = RateMeter(self.clock.now())
         self.accepted = RateMeter(self.clock.now())
         self.latency_ms = Percentiles()
+        self.pace = Pace()
         self.ended_counts = {
             state.value: self.totals.counts.get(state.value, 0)
             for state in JobState
@@ -263,6 +265,8 @@ class Core:
         age_ms = self.ledger.take(end.job, now)
         if age_ms is not None:
             self.latency_ms.add(age_ms)
+            self.pace.ended(age_ms / 1000.0)
+            self.store.be_patient(self.pace.patience_s)
             self.metrics_text.latency.observe(age_ms / 1000.0)
         self.window.take(end.job)
         self.drained.add(now)
@@ -369,6 +373,7 @@ class Core:
             cancel=lambda jobs, reason: self.feed(ev.JobsCancelled(jobs, reason)),
             replay=self._replay,
             drain_rate=lambda: self.drained.per_second(self.clock.now()),
+            queued=lambda: self.scheduler.counts()["queued"],
             refusing=lambda: self.draining,
         )
 

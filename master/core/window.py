@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+GAP_JOBS_MAX: Final = 256
+"""So many jobs ahead may have no image here (they came back, say) and a fresh one is kept yet."""
+
 
 class Window:
     """Images of freshly accepted jobs, up to a bound in bytes.
 
     The queue is first in, first out, so what does not fit any more would be
     needed last: it is simply not kept, and read from disk when its turn comes.
+    Nor is what comes after it, while that is so: it would take the room of
+    what is read ahead for the head of the queue.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._images: dict[int, tuple[str, bytes]] = {}
         self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._images)
 
     def __contains__(self, job: int) -> bool:
         return job in self._images
@@ -28,6 +38,10 @@ class Window:
         if self.bytes + len(image) <= self._bytes_max:
             self._images[job] = (name, image)
             self.bytes += len(image)
+
+    def is_near(self, queued_jobs: int) -> bool:
+        """Whether the next job to be accepted, behind so many, is one whose image to keep."""
+        return queued_jobs - len(self._images) <= GAP_JOBS_MAX
 
     def take(self, job: int) -> tuple[str, bytes] | None:
         """Name and image, if they are here; they are dropped from the window."""

@@ -222,6 +222,9 @@ class JobStore(Protocol):
     def key(self, key: str) -> KeyRow | None:
         """What an idempotency key stands for, also while its write is not durable yet."""
 
+    def be_patient(self, patience_s: float) -> None:
+        """From now on writes may wait for others so long after the last commit began."""
+
     def fault(self) -> str | None:
         """Why the disk takes no writes at the moment (refused, or stuck); None while it does."""
 

@@ -20,8 +20,9 @@ class StoreConfig:
 
     Commits are paced under load: after a group of N writes the next one begins at
     the earliest N times `group_op_s` after it began, `group_interval_s` at most, so
-    that a fast disk doesn't turn into hundreds of tiny groups that eat a core. A
-    lone write is never delayed. `notify`, if given, is called
+    that a fast disk doesn't turn into hundreds of tiny groups that eat a core; or so far
+    apart as `JobStore.be_patient` says, where that is more. A lone write after a quiet
+    moment is never delayed. `notify`, if given, is called
     once per group from the writer thread with its resolved futures, in order.
     `sync` makes a file's data durable, `wall` tells seconds since the epoch.
     """

@@ -99,6 +99,10 @@ class SqliteStore:
         """Raise the high-water mark."""
         return self._put(Reserve(last))
 
+    def be_patient(self, patience_s: float) -> None:
+        """Let commits lie so far apart."""
+        self._writer.patience_s = patience_s
+
     def _put(self, op: Op, size: int = 0) -> Write[Any]:
         if self._closed:
             raise LocalFault("the store is closed")

@@ -65,6 +65,7 @@ class Writer:
         self._images_refused: tuple[EnvironmentFault | None, float] = (None, 0.0)
         self._checkpointed = 0
         self.failing: EnvironmentFault | None = None
+        self.patience_s = 0.0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -163,6 +164,7 @@ class Writer:
         """Keep commits apart under load; after a quiet moment there is nothing to wait for."""
         config = self._config
         interval_s = min(config.group_interval_s, self._group_ops * config.group_op_s)
+        interval_s = max(interval_s, self.patience_s)
         wait_s = self._started_at + interval_s - time.monotonic()
         if wait_s > 0 and self._queue.qsize() < self._config.group_ops_max:
             time.sleep(wait_s)

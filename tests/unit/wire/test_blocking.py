@@ -79,6 +79,17 @@ def test_messages_pass_both_ways(address: str) -> None:
     assert not worker.is_open
 
 
+def test_several_messages_in_one_write_come_in_order_or_not_at_all(address: str) -> None:
+    beats = [m.Heartbeat(seq=seq, progress=0, held=0, executing=0) for seq in range(3)]
+    with blocking.connect(address, TOKEN, hello()) as worker:
+        with pytest.raises(LocalFault, match="may not send"):
+            worker.send(BEAT, m.GetStats(request=1))
+        worker.send(*beats)
+        assert [worker.receive(DEADLINE_S) for _ in beats] == [
+            m.HeartbeatAck(seq=beat.seq) for beat in beats
+        ]
+
+
 def test_receive_returns_none_in_time_and_loses_nothing(address: str) -> None:
     with blocking.connect(address, TOKEN, hello()) as worker:
         began_s = time.monotonic()

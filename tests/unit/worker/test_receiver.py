@@ -121,11 +121,12 @@ def test_who_dwells_on_an_end_does_not_hold_up_the_rest(bench: Bench) -> None:
 def test_silence_is_counted_from_the_last_piece_however_small(bench: Bench) -> None:
     stream, peer = bench.listen()
     peer.answers_heartbeats = False
-    wait_until(lambda: stream.silence_s >= 2 * INTERVAL_S, TIMEOUT_S, "silence")
+    # Long enough that nobody who looks now and then can miss that it was ended.
+    wait_until(lambda: stream.silence_s >= 20 * INTERVAL_S, TIMEOUT_S, "silence")
     data = peer._session.send(assign(1))
     peer._sock.sendall(data[:3])
-    wait_until(lambda: stream.silence_s == 0.0, TIMEOUT_S, "three bytes to be noticed")
-    wait_until(lambda: stream.silence_s >= 2 * INTERVAL_S, TIMEOUT_S, "silence again")
+    wait_until(lambda: stream.silence_s < 18 * INTERVAL_S, TIMEOUT_S, "three bytes to be noticed")
+    wait_until(lambda: stream.silence_s >= 20 * INTERVAL_S, TIMEOUT_S, "silence again")
     peer._sock.sendall(data[3:])
     assert bench.owner.messages.get(timeout=TIMEOUT_S) == assign(1)
 

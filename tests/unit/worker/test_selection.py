@@ -101,10 +101,14 @@ def test_measures_every_kind_and_takes_the_fastest(
     kinds = allowed("auto", "auto")
     found = choose(*model, Wish(kinds=kinds, threads=1, batch_max=2), tmp_path)
     assert found.best in found.trials
-    tried = [(t.engine, t.precision) for t in found.trials]
-    assert tried[::2] == kinds[: len(tried) // 2], (
-        "each with batches of one and of the largest size"
-    )
+    batches: dict[tuple[str, str], list[int]] = {}
+    for trial in found.trials:
+        batches.setdefault((trial.engine, trial.precision), []).append(trial.batch)
+    assert list(batches) == kinds[: len(batches)]
+    # What the others are held against is not loaded again where its first round was too slow.
+    slow = batches.pop(("torch", "fp32"), [1, 2])
+    assert slow in ([1, 2], [2])
+    assert all(sizes == [1, 2] for sizes in batches.values())
     assert all(t.rate_per_s > 0 and 0.9 <= t.agreement <= 1.0 for t in found.trials)
     agreeing = [t for t in found.trials if t.agreement >= AGREEMENT_MIN]
     assert found.best in agreeing

@@ -14,7 +14,7 @@ from master.core.clock import Clock
 from master.core.durable import Durable
 from master.core.intake import Intake, IntakeHost, OpenUpload
 from master.core.ledger import Ledger
-from master.core.window import Window
+from master.core.window import GAP_JOBS_MAX, Window
 from master.store import open_store
 from master.store.base import JobStore, KeyRow
 from wire.messages import Message, Refused, Submit, Submitted, Upload
@@ -30,6 +30,8 @@ class Desk:
         self.accepted: list[int] = []
         self.cancelled: list[int] = []
         self.refusing: str | None = None
+        self.queued = 0
+        self.window = Window(10_000)
         self.durable = Durable(asyncio.get_running_loop())
         self.ledger = Ledger()
         host = IntakeHost(
@@ -37,6 +39,7 @@ class Desk:
             cancel=lambda jobs, reason: self.cancelled.extend(jobs),
             replay=self._replay,
             drain_rate=lambda: drain_rate,
+            queued=lambda: self.queued,
             refusing=lambda: self.refusing,
         )
         self.intake = Intake(
@@ -46,7 +49,7 @@ class Desk:
             limits,
             store.totals(),
             self.ledger,
-            Window(10_000),
+            self.window,
             host,
         )
 
@@ -119,6 +122,20 @@ def test_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
         assert full.retry_after_s == 3.0
 
     _run(tmp_path, scenario, replace(Limits(), queue_jobs_max=5))
+
+
+def test_images_far_behind_in_the_queue_leave_their_room_to_its_head(tmp_path: Path) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.ask({}, _submit(2))
+        assert len(desk.window) == 2
+        desk.queued = 2 + GAP_JOBS_MAX
+        await desk.ask({}, _submit(1))
+        assert len(desk.window) == 3, "the gap can be read ahead at once"
+        desk.queued = 4 + GAP_JOBS_MAX
+        await desk.ask({}, _submit(1))
+        assert len(desk.window) == 3
+
+    _run(tmp_path, scenario)
 
 
 def test_queue_is_bounded_by_bytes_too(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from master.store import SqliteStore, StoreConfig, open_store
 from master.store.check import problems
 from master.store.schema import connect_reader
 from master.store.write import Write
+from tests.shared import wait_until
 from tests.unit.master.store.gate import Gate
 from tests.unit.master.store.make import SECOND, attempt, end, image, part
 from wire.errors import EnvironmentFault
@@ -78,6 +79,19 @@ def test_what_waits_goes_in_one_group_with_one_sync_and_one_call(tmp_path: Path)
     assert threads == {"store-writer"}
     assert store.stats().commits == 2
     assert store.stats().group_ops_max == 53
+
+
+def test_a_patient_store_lets_a_write_wait_for_others_of_its_group(tmp_path: Path) -> None:
+    store = opened(tmp_path, Gate())
+    store.be_patient(0.5)
+    store.add(part(1, [1])).result(DONE_S)
+    second = store.add(part(2, [2]))
+    wait_until(lambda: not store._writer._queue.qsize(), DONE_S)
+    third = store.add(part(3, [3]))
+    third.result(DONE_S)
+    assert second.done()
+    assert store.stats().commits == 2, "the writer had the second one when the third came"
+    store.close()
 
 
 def test_a_power_cut_right_after_the_answer_loses_nothing(tmp_path: Path) -> None:
