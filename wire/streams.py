@@ -114,9 +114,9 @@ class Unconfirmed(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def sent(self, item: T) -> bool:
-        """Note a message; False if too many wait already: the stream is to be given up."""
-        self._items.append(item)
+    def sent(self, *items: T) -> bool:
+        """Note messages; False if too many wait already: the stream is to be given up."""
+        self._items += items
         return len(self._items) <= UNCONFIRMED_MAX
 
     def mark(self, number: int) -> None:

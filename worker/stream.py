@@ -61,8 +61,7 @@ class Stream:
             with self._lock:
                 if not self._open:
                     return False
-                for message in messages:
-                    fits = self._unconfirmed.sent(message)
+                fits = self._unconfirmed.sent(*messages)
                 self._backlog.sent(SMALL_BYTES * len(messages))
             if not fits:
                 self.close("too many messages wait for the master's confirmation")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 
 from master.core.names import job_id
-from master.core.window import Window
+from master.core.window import AHEAD_JOBS_MAX, Window
 from master.core.workers import WorkerSession
 from master.logs import fields
 from master.scheduler.effects import Grant, Revoke
@@ -26,7 +26,6 @@ from wire.messages import Assign, Cancel
 
 log = logging.getLogger("lookout.core")
 
-AHEAD_JOBS_MAX = 256
 AHEAD_BYTES_MAX = 8 * 2**20
 """Read ahead of the queue at once, at most."""
 AHEAD_JOBS_MIN = 64

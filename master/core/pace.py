@@ -1,8 +1,8 @@
 """How long a write may wait for others of its group commit: a small part of what jobs take.
 
-A commit costs two syncs and wakes three processes, whether it holds one write or fifty. While
-jobs wait for a worker anyway, commits further apart take processor time from nobody and are
-not noticed; on an idle cluster every millisecond is. So the time that recent jobs took, from
+A commit costs two syncs and wakes whoever waits for it, whether it holds one write or fifty.
+While jobs wait for a worker anyway, commits further apart save processor time and nobody
+notices; on an idle cluster every millisecond is noticed. So the time that recent jobs took, from
 upload to outcome, decides, and of those the shortest: one quick job is enough to hurry again.
 """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-GAP_JOBS_MAX: Final = 256
-"""So many jobs ahead may have no image here (they came back, say) and a fresh one is kept yet."""
+AHEAD_JOBS_MAX: Final = 256
+"""Jobs at the head of the queue whose images are read from disk at once, at most."""
 
 
 class Window:
@@ -40,8 +40,11 @@ class Window:
             self.bytes += len(image)
 
     def is_near(self, queued_jobs: int) -> bool:
-        """Whether the next job to be accepted, behind so many, is one whose image to keep."""
-        return queued_jobs - len(self._images) <= GAP_JOBS_MAX
+        """Whether the image of the next job to be accepted, behind so many, is to be kept.
+
+        Some ahead of it may not be here (they came back, say): one read brings them.
+        """
+        return queued_jobs - len(self._images) <= AHEAD_JOBS_MAX
 
     def take(self, job: int) -> tuple[str, bytes] | None:
         """Name and image, if they are here; they are dropped from the window."""

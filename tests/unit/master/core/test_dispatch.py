@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from master.core.dispatch import AHEAD_JOBS_MAX, Dispatch
-from master.core.window import Window
+from master.core.dispatch import Dispatch
+from master.core.window import AHEAD_JOBS_MAX, Window
 from master.scheduler.effects import Grant, Revoke
 from master.scheduler.events import Event, ResultArrived
 from wire.errors import EnvironmentFault

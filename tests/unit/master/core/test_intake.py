@@ -14,7 +14,7 @@ from master.core.clock import Clock
 from master.core.durable import Durable
 from master.core.intake import Intake, IntakeHost, OpenUpload
 from master.core.ledger import Ledger
-from master.core.window import GAP_JOBS_MAX, Window
+from master.core.window import AHEAD_JOBS_MAX, Window
 from master.store import open_store
 from master.store.base import JobStore, KeyRow
 from wire.messages import Message, Refused, Submit, Submitted, Upload
@@ -128,10 +128,10 @@ def test_images_far_behind_in_the_queue_leave_their_room_to_its_head(tmp_path: P
     async def scenario(desk: Desk) -> None:
         await desk.ask({}, _submit(2))
         assert len(desk.window) == 2
-        desk.queued = 2 + GAP_JOBS_MAX
+        desk.queued = 2 + AHEAD_JOBS_MAX
         await desk.ask({}, _submit(1))
         assert len(desk.window) == 3, "the gap can be read ahead at once"
-        desk.queued = 4 + GAP_JOBS_MAX
+        desk.queued = 4 + AHEAD_JOBS_MAX
         await desk.ask({}, _submit(1))
         assert len(desk.window) == 3
 
