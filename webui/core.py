@@ -74,6 +74,7 @@ class Core:
         self._patience_s = patience_s
         self._calls_max = calls_max
         self._rng = rng or random.Random()
+        self._gather_s = 0.0
         self._calls: dict[int, Pending] = {}
         self._next_request = 1
         self._link: Connection | None = None
@@ -195,7 +196,8 @@ class Core:
         self._next_request += 1
         pending: Pending = self._clock().create_future()
         try:
-            sent = link.send(msgspec.structs.replace(message, request=request))
+            gather_s = self._gather_s if _is_patient(message) else 0.0
+            sent = link.send(msgspec.structs.replace(message, request=request), gather_s)
         except LocalFault as fault:
             raise Problem("internal_error", f"the scheduler can't be asked that: {fault}") from None
         if not sent:
@@ -237,6 +239,8 @@ class Core:
         if isinstance(message, messages.Events):
             self._take_events(message)
             return
+        if isinstance(message, messages.Submitted):
+            self._gather_s = message.gather_s
         pending = self._calls.pop(getattr(message, "request", -1), None)
         if pending is not None and not pending.done():
             pending.set_result(message)
@@ -282,6 +286,13 @@ class _Subscription:
         self.on_events = on_events
         self.on_link = on_link
         self.after: str | None = None
+
+
+def _is_patient(message: messages.Message) -> bool:
+    """Whether the core lets it wait for others: see `Submitted.gather_s`."""
+    if isinstance(message, messages.Submit):
+        return message.patient
+    return isinstance(message, messages.WaitJobs)
 
 
 def _expire(pending: Pending, timeout_s: float) -> None:

@@ -168,7 +168,7 @@ class Exchange:
             Problem: `request_too_large`, `slow_body`, `bad_request`.
             Disconnected: the client went away.
         """
-        self._check_length(bytes_max)
+        declared = self._check_length(bytes_max)
         began = time.monotonic()
         size = 0
         while not self._body_ended:
@@ -177,6 +177,8 @@ class Exchange:
             if size > bytes_max:
                 raise _too_large(bytes_max)
             self._check_rate(size, time.monotonic() - began)
+            # The server would only say so: a turn through its threads and ours for nothing.
+            self._body_ended |= 0 < size == declared
             if piece:
                 yield piece
 
@@ -222,9 +224,11 @@ class Exchange:
             raise Problem("bad_request", f"Content-Length {text[:32]!r} isn't a length")
         return int(text)
 
-    def _check_length(self, bytes_max: int) -> None:
-        if self._declared() > bytes_max:
+    def _check_length(self, bytes_max: int) -> int:
+        declared = self._declared()
+        if declared > bytes_max:
             raise _too_large(bytes_max)
+        return declared
 
     def _check_rate(self, size: int, elapsed_s: float) -> None:
         if elapsed_s > self.limits.body_grace_s:

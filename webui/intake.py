@@ -35,12 +35,14 @@ class Intake:
         *,
         key: str | None,
         timeout_s: float | None,
+        patient: bool = False,
     ) -> None:
         self._core = core
         self._limits = limits
         self._budget = budget
         self._key = key
         self._timeout_s = timeout_s
+        self._patient = patient
         self._digest = hashlib.sha256(repr(timeout_s).encode()) if key else None
         self._waiting: list[messages.Upload] = []
         self._waiting_bytes = 0
@@ -129,6 +131,7 @@ class Intake:
             key=self._key if self._submission is None else None,
             digest=self._digest.hexdigest() if last and self._digest else None,
             timeout_s=self._timeout_s,
+            patient=self._patient,
         )
         self._last_sent = last
         self._sent_bytes, self._waiting_bytes = self._waiting_bytes, 0

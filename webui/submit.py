@@ -50,7 +50,7 @@ class Submitting:
         """Accept a submission; answers 202, or 200 when all jobs ended within the wait."""
         _check_accept(exchange)
         wait_s = parameters.wait_s(exchange.query, exchange.headers, self._limits.wait_s)
-        submission, jobs = await self._accept(exchange)
+        submission, jobs = await self._accept(exchange, patient=wait_s > 0)
         log.debug("submission=%s jobs=%d accepted", submission, len(jobs))
         complete = all(job.state in views.TERMINAL_STATES for job in jobs)
         if wait_s > 0 and not complete:
@@ -113,12 +113,21 @@ class Submitting:
 
     # --- reading the three forms ----------------------------------------------------------
 
-    async def _accept(self, exchange: Exchange) -> tuple[str, list[messages.JobView]]:
+    async def _accept(
+        self, exchange: Exchange, *, patient: bool
+    ) -> tuple[str, list[messages.JobView]]:
         timeout_s = parameters.seconds(
             "timeout", parameters.last(exchange.query, "timeout"), parameters.TIMEOUT_S_MAX
         )
         key = parameters.idempotency_key(exchange.headers)
-        intake = Intake(self._core, self._limits, self._budget, key=key, timeout_s=timeout_s)
+        intake = Intake(
+            self._core,
+            self._limits,
+            self._budget,
+            key=key,
+            timeout_s=timeout_s,
+            patient=patient,
+        )
         async with intake:
             if exchange.content_type == "application/json":
                 return await self._accept_json(exchange, intake)

@@ -93,6 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._outbox: list[Piece] = []
         self._outbox_bytes = 0
+        self._outbox_due = False
         self._write_paused = False
 
     # --- what a user of the connection calls ---------------------------------------------
@@ -153,13 +154,14 @@ class Connection(asyncio.BufferedProtocol):
             self.resume_reading()
             self._deliver(waiting)
 
-    def send(self, message: Message) -> bool:
+    def send(self, message: Message, gather_s: float = 0.0) -> bool:
         """Queue one message; False if the connection has ended.
 
         What is queued within one turn of the loop goes out in one write at its end: a
         write costs about 10 us and wakes the peer (measured: three of them a job took
-        a quarter of the core's time). Cuts the connection (`slow_reader`) when more
-        than `write_bytes_max` wait.
+        a quarter of the core's time). With `gather_s` it may wait so long for others,
+        which take it along; their order stays. Cuts the connection (`slow_reader`) when
+        more than `write_bytes_max` wait.
 
         Raises:
             LocalFault: this end may not say that, or it is too large.
@@ -167,8 +169,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._state is not ConnectionState.OPEN:
             return False
         data = self._session.send_pieces(message)
-        if not self._outbox:
+        if gather_s <= 0.0 and not self._outbox_due:
+            self._outbox_due = True
             self._loop.call_soon(self._write_outbox)
+        elif not self._outbox:
+            self._loop.call_later(gather_s, self._write_outbox)
         self._outbox += data
         self._outbox_bytes += sum(map(len, data))
         if self._outbox_bytes >= OUTBOX_BYTES_MAX:
@@ -319,6 +324,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _write_outbox(self) -> None:
         """Hand everything queued to the transport: at the end of a turn, or before an end."""
+        self._outbox_due = False
         if not self._outbox:
             return
         outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0

@@ -362,6 +362,8 @@ class Submit(Message, frozen=True, kw_only=True):
     same digest is answered with the jobs of then and `replayed`, with another
     digest by `Refused` `idempotency_mismatch`. `digest` is hex.
     `timeout_s`, if given, sets each job's deadline from now.
+    `patient` says that the sender answers nobody before the jobs have ended: while jobs
+    wait for a worker, this part may wait for others and become durable with them.
     """
 
     request: Request
@@ -371,6 +373,7 @@ class Submit(Message, frozen=True, kw_only=True):
     key: Annotated[str, msgspec.Meta(max_length=255)] | None = None
     digest: Sha256 | None = None
     timeout_s: Seconds | None = None
+    patient: bool = False
 
 
 class Abandon(Message, frozen=True, kw_only=True):
@@ -381,12 +384,17 @@ class Abandon(Message, frozen=True, kw_only=True):
 
 
 class Submitted(Message, frozen=True, kw_only=True):
-    """This part is durable. `jobs` are the jobs of the part (of all parts when replayed)."""
+    """This part is durable. `jobs` are the jobs of the part (of all parts when replayed).
+
+    For `gather_s`, patient parts and `WaitJobs` may be held back from now on, to be sent in
+    one write: they would only wait here.
+    """
 
     request: Request
     submission: SubmissionId
     jobs: list[JobView]
     replayed: bool = False
+    gather_s: Seconds = 0.0
 
 
 class GetJobs(Message, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ class _Submit(msgspec.Struct, frozen=True, tag_field="type", tag="Submit"):
     key: str | None
     digest: str | None
     timeout_s: float | None
+    patient: bool
 
 
 class _Upload(msgspec.Struct, frozen=True):
@@ -85,6 +86,7 @@ def _submit(message: m.Submit) -> list[Piece]:
         message.key,
         message.digest,
         message.timeout_s,
+        message.patient,
     )
     last = _open_map(head, HEADER_BYTES)
     last += b"\xa6images" + _ARRAY32.pack(0xDD, len(message.images))

@@ -235,11 +235,15 @@ class Pipeline:
             return
         self._failures = 0
         infer_ms = _ms(self._clock() - begun_s)
+        finished: list[Finished] = []
         for item, row in zip(batch, logits, strict=True):
             item.timings_ms["wait"] = _ms(begun_s - item.ready_s)
             item.timings_ms["infer"] = infer_ms
             item.timings_ms["batch_size"] = float(len(batch))
-            self._succeed(item, row)
+            finished.append(self._finish(item, top_guesses(row, item.served.card.classes), None))
+        # The first one wakes the thread that sends: what comes much later is a write of its own.
+        for one in finished:
+            self._post(one)
 
     def _forward(self, batch: list[_Item]) -> NDArray[np.float32]:
         served = batch[0].served
@@ -263,13 +267,10 @@ class Pipeline:
 
     # --- reports -------------------------------------------------------------------------
 
-    def _succeed(self, item: _Item, logits: NDArray[np.float32]) -> None:
-        self._finish(item, top_guesses(logits, item.served.card.classes), None)
-
     def _fail(self, item: _Item, fault: m.Fault) -> None:
-        self._finish(item, [], fault)
+        self._post(self._finish(item, [], fault))
 
-    def _finish(self, item: _Item, top5: list[m.Guess], fault: m.Fault | None) -> None:
+    def _finish(self, item: _Item, top5: list[m.Guess], fault: m.Fault | None) -> Finished:
         self._vitals.advance()
         item.pixels = None
         item.timings_ms["total"] = _ms(self._clock() - item.lease.received_s)
@@ -282,7 +283,7 @@ class Pipeline:
             fault=fault,
             timings_ms=dict(item.timings_ms),
         )
-        self._post(Finished(result))
+        return Finished(result)
 
 
 def _internal(code: str, error: Exception) -> m.Fault:

@@ -72,7 +72,7 @@ class IntakeHost:
     `accepted(jobs, views, deadline)` hands durable jobs to the scheduler, `cancel`
     ends jobs of a submission that was given up, `replay` answers with the jobs
     that a key stands for, `drain_rate` is the measured outcomes per second, `queued` how
-    many jobs wait for a worker.
+    many jobs wait for a worker, `gather_s` how long patient parts may be held back.
     """
 
     accepted: Callable[[list[int], list[JobView], float | None], None]
@@ -80,6 +80,7 @@ class IntakeHost:
     replay: Callable[[int, KeyRow, Reply], None]
     drain_rate: Callable[[], float]
     queued: Callable[[], int]
+    gather_s: Callable[[], float]
     refusing: Callable[[], str | None]
 
 
@@ -292,6 +293,7 @@ class Intake:
             last=message.last,
             key=upload.key if first else None,
             digest=message.digest if message.last else None,
+            patient=message.patient,
         )
         return part, self._clock.now() + timeout_s if timeout_s is not None else None
 
@@ -334,7 +336,14 @@ class Intake:
         self._host.accepted(numbers, views, deadline)
         if upload.abandoned:
             self._host.cancel(numbers, "submission_abandoned")
-        reply(Submitted(request=message.request, submission=submission, jobs=views))
+        reply(
+            Submitted(
+                request=message.request,
+                submission=submission,
+                jobs=views,
+                gather_s=self._host.gather_s(),
+            )
+        )
 
     def _not_stored(
         self,

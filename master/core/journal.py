@@ -23,12 +23,17 @@ from wire.messages import Result
 
 log = logging.getLogger("lookout.core")
 
+BUSY = ("decode", "preprocess", "infer")
+"""Timings of a result that are work and not waiting."""
+
 
 class Ended(msgspec.Struct, frozen=True):
-    """One durable outcome, for everybody who waits for it."""
+    """One durable outcome, for everybody who waits for it; `busy_s` is what its worker says that
+    decoding and inference took, None where it says nothing."""
 
     end: JobEnd
     connection: str | None
+    busy_s: float | None = None
 
 
 class Journal:
@@ -59,12 +64,15 @@ class Journal:
 
     def finish(self, effect: Finish) -> None:
         """Write the outcome; `on_ended` hears of it once it is durable."""
-        end = self._end(effect)
-        self._durable.then(
-            self._store.finish(end), lambda done: self._finished(end, effect.worker, done)
-        )
+        result = None
+        if effect.token is not None:
+            result = self._contents.pop((effect.job, effect.token), None)
+        end = self._end(effect, result)
+        ended = Ended(end, effect.worker, _busy_s(result) if result else None)
+        self._durable.then(self._store.finish(end), lambda done: self._finished(ended, done))
 
-    def _finished(self, end: JobEnd, connection: str | None, done: Write[bool]) -> None:
+    def _finished(self, ended: Ended, done: Write[bool]) -> None:
+        end = ended.end
         error = done.exception()
         if error is not None:
             # The store retries what can be retried; what comes here is a bug or a dying disk.
@@ -74,12 +82,9 @@ class Journal:
         if not done.result():
             log.error(**fields("second_outcome_refused", job=end.job, state=end.state))
             return
-        self._on_ended(Ended(end, connection))
+        self._on_ended(ended)
 
-    def _end(self, effect: Finish) -> JobEnd:
-        result = None
-        if effect.token is not None:
-            result = self._contents.pop((effect.job, effect.token), None)
+    def _end(self, effect: Finish, result: Result | None) -> JobEnd:
         started = self._clock.to_wall(effect.started) if effect.started is not None else None
         return JobEnd(
             job=effect.job,
@@ -112,6 +117,12 @@ class Journal:
             error_message=effect.error_message,
         )
         self._durable.then(self._store.record(row), _log_failure)
+
+
+def _busy_s(result: Result) -> float | None:
+    if "infer" not in result.timings_ms:
+        return None
+    return sum(result.timings_ms.get(step, 0.0) for step in BUSY) / 1000.0
 
 
 def _log_failure(done: Write[None]) -> None:

@@ -1,32 +1,41 @@
-"""How long a write may wait for others of its group commit: a small part of what jobs take.
+"""How far apart commits may lie, as a small part of what jobs wait.
 
-A commit costs two syncs and wakes whoever waits for it, whether it holds one write or fifty.
-While jobs wait for a worker anyway, commits further apart save processor time and nobody
-notices; on an idle cluster every millisecond is noticed. So the time that recent jobs took, from
-upload to outcome, decides, and of those the shortest: one quick job is enough to hurry again.
+A commit costs two syncs and wakes whoever waits for it, whether it holds one write or fifty,
+and beside inference each wake-up finds its caches cold. While jobs wait for a worker anyway,
+commits further apart save processor time and nobody notices; on an idle cluster every
+millisecond is noticed. So the time that recent jobs spent with nobody working on them decides,
+and of those the shortest: one job that was done at once is enough to hurry again. A job is held up twice, when it is accepted and when it ends: twice `SHARE` stays well
+below 1, so that no worker runs dry for it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-SHARE = 0.05
-"""Part of a job's time that one of its writes may wait."""
-PATIENCE_S_MAX = 0.02
+SHARE = 0.2
+"""Part of the time a job waits that one of its writes may wait."""
+PATIENCE_S_MAX = 0.05
+GATHER_SHARE = 0.2
+"""Part of the patience for which a web process may hold uploads back; the commit has the rest."""
 JOBS_WATCHED = 8
 
 
 class Pace:
-    """Watches the time that jobs take."""
+    """Watches the time that jobs wait."""
 
     def __init__(self) -> None:
-        self._ages_s: deque[float] = deque([0.0], maxlen=JOBS_WATCHED)
+        self._waited_s: deque[float] = deque([0.0], maxlen=JOBS_WATCHED)
 
-    def ended(self, age_s: float) -> None:
-        """A job has ended, so long after it was accepted."""
-        self._ages_s.append(age_s)
+    def ended(self, waited_s: float) -> None:
+        """A job has ended that had waited so long before it was begun."""
+        self._waited_s.append(waited_s)
 
     @property
     def patience_s(self) -> float:
         """How far apart commits may lie now; 0 until `JOBS_WATCHED` jobs have ended."""
-        return min(PATIENCE_S_MAX, SHARE * min(self._ages_s))
+        return min(PATIENCE_S_MAX, SHARE * min(self._waited_s))
+
+    @property
+    def gather_s(self) -> float:
+        """For how long uploads may be gathered where they come in."""
+        return GATHER_SHARE * self.patience_s

@@ -265,7 +265,7 @@ class Core:
         age_ms = self.ledger.take(end.job, now)
         if age_ms is not None:
             self.latency_ms.add(age_ms)
-            self.pace.ended(age_ms / 1000.0)
+            self.pace.ended(_waited_s(ended, age_ms / 1000.0))
             self.store.be_patient(self.pace.patience_s)
             self.metrics_text.latency.observe(age_ms / 1000.0)
         self.window.take(end.job)
@@ -374,6 +374,7 @@ class Core:
             replay=self._replay,
             drain_rate=lambda: self.drained.per_second(self.clock.now()),
             queued=lambda: self.scheduler.counts()["queued"],
+            gather_s=lambda: self.pace.gather_s,
             refusing=lambda: self.draining,
         )
 
@@ -443,6 +444,16 @@ class Core:
         self._read_pool.shutdown(wait=False, cancel_futures=True)
         self._image_pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.store.close)
+
+
+def _waited_s(ended: Ended, age_s: float) -> float:
+    """For how long of its life nobody worked on a job that was begun; 0 if none ever was."""
+    end, busy_s = ended.end, ended.busy_s
+    if end.started_at is None:
+        return 0.0
+    if busy_s is None:
+        busy_s = end.finished_at - end.started_at
+    return max(0.0, age_s - busy_s)
 
 
 def _scheduler_config(config: CoreConfig) -> SchedulerConfig:

@@ -35,7 +35,8 @@ class NewPart(msgspec.Struct, frozen=True):
     """One part of a submission, accepted whole or not at all.
 
     `submitted_at` and `deadline_at` are wall-clock seconds since the epoch.
-    `key` is set with the first part; `digest` and `last` with the last one.
+    `key` is set with the first part; `digest` and `last` with the last one. `patient`
+    says that nobody waits for this write (see `JobStore.be_patient`).
     """
 
     submission: int
@@ -46,6 +47,7 @@ class NewPart(msgspec.Struct, frozen=True):
     last: bool
     key: str | None = None
     digest: str | None = None
+    patient: bool = False
 
 
 class JobEnd(msgspec.Struct, frozen=True):
@@ -223,7 +225,9 @@ class JobStore(Protocol):
         """What an idempotency key stands for, also while its write is not durable yet."""
 
     def be_patient(self, patience_s: float) -> None:
-        """From now on writes may wait for others so long after the last commit began."""
+        """From now on outcomes, the audit and patient parts may wait so long after the last
+        commit began. Whatever else is written takes them along at once.
+        """
 
     def fault(self) -> str | None:
         """Why the disk takes no writes at the moment (refused, or stuck); None while it does."""

@@ -18,6 +18,11 @@ class Op:
     future: Write[Any] = field(default_factory=Write, init=False)
     outcome: Any = field(default=None, init=False)
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether it may wait for others while jobs wait for workers."""
+        return False
+
 
 @dataclass(slots=True, eq=False)
 class Add(Op):
@@ -28,6 +33,11 @@ class Add(Op):
     size_bytes: int
     places: Sequence[Place] = ()
 
+    @property
+    def is_patient(self) -> bool:
+        """As its sender says."""
+        return self.part.patient
+
 
 @dataclass(slots=True, eq=False)
 class Finish(Op):
@@ -35,12 +45,22 @@ class Finish(Op):
 
     end: JobEnd
 
+    @property
+    def is_patient(self) -> bool:
+        """Always: who waits for the job has waited longer."""
+        return True
+
 
 @dataclass(slots=True, eq=False)
 class Record(Op):
     """A row of the audit."""
 
     attempt: AttemptEnd
+
+    @property
+    def is_patient(self) -> bool:
+        """Always: nobody waits for it."""
+        return True
 
 
 @dataclass(slots=True, eq=False)

@@ -55,6 +55,7 @@ class Writer:
         self._counters = counters
         self._meter = meter
         self._queue: queue.SimpleQueue[Op] = queue.SimpleQueue()
+        self._hurry = threading.Event()  # something in the queue is not patient
         self._carried: list[Op] = []  # not finished by the last group: goes into the next
         self._retry_s = 0.0
         self._stopped = False
@@ -74,6 +75,8 @@ class Writer:
     def put(self, op: Op) -> None:
         """Queue an op; its future resolves when it is durable or has failed."""
         self._queue.put(op)
+        if not op.is_patient:
+            self._hurry.set()
 
     def fault(self) -> str | None:
         """Why nothing becomes durable: the disk refuses, or doesn't come back from a write."""
@@ -93,7 +96,7 @@ class Writer:
     def stop(self) -> None:
         """Write what was asked for, then end the thread and close the connection."""
         self._give_up_at = time.monotonic() + self._config.close_timeout_s
-        self._queue.put(Stop())
+        self.put(Stop())
         self._thread.join()
 
     # --- the thread ------------------------------------------------------------------------
@@ -139,9 +142,10 @@ class Writer:
             first = self._queue.get()
             self._stopped = isinstance(first, Stop)
             ops, size = [] if self._stopped else [first], _size(first)
-        self._pace()
         config = self._config
         if not self._stopped:
+            self._pace()
+            self._hurry.clear()  # before the queue is read: what comes later sets it again
             ops += self._drain(config.group_ops_max - len(ops), config.group_bytes_max - size)
         return ops
 
@@ -163,11 +167,15 @@ class Writer:
     def _pace(self) -> None:
         """Keep commits apart under load; after a quiet moment there is nothing to wait for."""
         config = self._config
+        if self._queue.qsize() >= config.group_ops_max:
+            return
         interval_s = min(config.group_interval_s, self._group_ops * config.group_op_s)
-        interval_s = max(interval_s, self.patience_s)
         wait_s = self._started_at + interval_s - time.monotonic()
-        if wait_s > 0 and self._queue.qsize() < self._config.group_ops_max:
+        if wait_s > 0:
             time.sleep(wait_s)
+        wait_s = self._started_at + self.patience_s - time.monotonic()
+        if wait_s > 0:
+            self._hurry.wait(wait_s)
 
     def _write(self, ops: list[Op]) -> None:
         self._started_at = time.monotonic()

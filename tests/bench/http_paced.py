@@ -7,8 +7,10 @@ chunks, or close the connection after each answer, so streams read them here.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import uvloop
 
@@ -17,30 +19,46 @@ from tests.bench.http_load import LoadResult
 READ_BYTES = 2**16
 
 
-async def _run_numbers(
-    host: str, port: int, requests: Sequence[bytes], concurrency: int, numbers: Iterator[int]
+@dataclass(frozen=True)
+class Window:
+    """Only answers that come between these two moments count; requests begin until the end."""
+
+    begin_s: float
+    end_s: float
+
+    def holds(self, moment_s: float) -> bool:
+        return self.begin_s <= moment_s < self.end_s
+
+
+async def _run_for(
+    host: str, port: int, requests: Sequence[bytes], concurrency: int, window: Window
 ) -> LoadResult:
-    result = LoadResult()
-    began = time.perf_counter()
+    result = LoadResult(elapsed_s=window.end_s - window.begin_s)
+    numbers = itertools.count()
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
-            group.create_task(_loop(host, port, requests, numbers, result))
-    result.elapsed_s = time.perf_counter() - began
+            group.create_task(_loop(host, port, requests, numbers, window, result))
     return result
 
 
 async def _loop(
-    host: str, port: int, requests: Sequence[bytes], numbers: Iterator[int], result: LoadResult
+    host: str,
+    port: int,
+    requests: Sequence[bytes],
+    numbers: Iterator[int],
+    window: Window,
+    result: LoadResult,
 ) -> None:
     writer = None
     try:
-        for number in numbers:
-            began = time.perf_counter()
+        while (began := time.perf_counter()) < window.end_s:
             if writer is None:
                 reader, writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
-            writer.write(requests[number % len(requests)])
+            writer.write(requests[next(numbers) % len(requests)])
             status, stays = await _answer(reader)
-            result.latencies_s.append(time.perf_counter() - began)
+            answered = time.perf_counter()
+            if window.holds(answered):
+                result.latencies_s.append(answered - began)
             result.statuses[status] = result.statuses.get(status, 0) + 1
             if not stays:
                 writer.close()
@@ -67,18 +85,21 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
 
 
 def run_load_for(
-    host: str, port: int, requests: Sequence[bytes], concurrency: int, seconds: float
+    host: str,
+    port: int,
+    requests: Sequence[bytes],
+    concurrency: int,
+    seconds: float,
+    warm_s: float = 0.0,
 ) -> LoadResult:
-    """A closed loop for so many seconds; raises on anything but an answer."""
+    """A closed loop; raises on anything but an answer.
 
-    def numbers() -> Iterator[int]:
-        end = time.perf_counter() + seconds
-        number = 0
-        while time.perf_counter() < end:
-            yield number
-            number += 1
-
-    return uvloop.run(_run_numbers(host, port, requests, concurrency, numbers()))
+    Counted are the answers of so many seconds after `warm_s`: neither the start, when
+    nothing has come back yet, nor the end, when fewer and fewer requests are left.
+    """
+    begin_s = time.perf_counter() + warm_s
+    window = Window(begin_s, begin_s + seconds)
+    return uvloop.run(_run_for(host, port, requests, concurrency, window))
 
 
 def run_paced(

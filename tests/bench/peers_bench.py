@@ -85,7 +85,7 @@ def bare(stage: Stage, what: str = "rate", processes: int = 2) -> float:
         process.stdin.write("go\n")
         process.stdin.flush()
     values = [float(process.communicate()[0]) for process in running]
-    return sum(values) / stage.seconds if what == "rate" else statistics.median(values)
+    return sum(values) if what == "rate" else statistics.median(values)
 
 
 @contextlib.contextmanager
@@ -236,8 +236,7 @@ def images_per_s(stage: Stage, name: str) -> float:
         return bare(stage)
     serving = lookout(stage) if name == LOOKOUT else peer(stage, name)
     with serving as (host, port, requests):
-        run_load_for(host, port, requests, CONCURRENCY, 1.0)
-        result = run_load_for(host, port, requests, CONCURRENCY, stage.seconds)
+        result = run_load_for(host, port, requests, CONCURRENCY, stage.seconds, warm_s=1.0)
         answered(result)
         return result.per_second
 
@@ -252,8 +251,7 @@ def latencies(stage: Stage, rate_per_s: float) -> list[str]:
     """Lines about one image on an idle cluster, and about half load."""
     alone_ms = bare(stage, "alone", processes=1)
     with lookout(stage) as (host, port, requests):
-        run_load_for(host, port, requests, 1, 1.0)
-        idle = run_load_for(host, port, requests, 1, stage.seconds)
+        idle = run_load_for(host, port, requests, 1, stage.seconds, warm_s=1.0)
         half = run_paced(host, port, requests, rate_per_s / 2, stage.seconds)
         answered(idle)
         answered(half)
