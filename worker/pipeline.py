@@ -167,7 +167,8 @@ class Pipeline:
             restart_clock()
             started_s = self._clock()
             prepare = item.served.preprocessor
-            image = self._decoder.load(opened, data, prepare.least_px)
+            load = self._decoder.load if prepare.is_exact else self._decoder.load_fast
+            image = load(opened, data, prepare.least_px)
             decoded_s = self._clock()
             item.pixels = prepare.pixels(image)
         item.timings_ms["decode"] = _ms(decoded_s - started_s)

@@ -38,6 +38,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return rgb if turn is None else rgb.transpose(turn)
 
 
+def is_upright(image: Image.Image) -> bool:
+    """Whether its EXIF block, if it has one, leaves it as it lies."""
+    return "exif" not in image.info or _orientation(image) not in _UPRIGHT
+
+
 def _orientation(image: Image.Image) -> int:
     # EXIF blocks in the wild are broken in every way; Pillow's reader then raises
     # almost anything (struct.error, SyntaxError, KeyError...). A picture that may

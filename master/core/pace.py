@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 
-SHARE = 0.2
+SHARE = 0.3
 """Part of the time a job waits that one of its writes may wait."""
-PATIENCE_S_MAX = 0.05
+PATIENCE_S_MAX = 0.1
 GATHER_SHARE = 0.2
 """Part of the patience for which a web process may hold uploads back; the commit has the rest."""
 JOBS_WATCHED = 8

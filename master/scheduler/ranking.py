@@ -18,6 +18,7 @@ from typing import Final
 from master.scheduler.workers import Worker
 
 _SLACK: Final = 64
+NO_SHARE: Final = (0.0, 0)
 
 
 class Ranking:
@@ -37,14 +38,14 @@ class Ranking:
 
     def update(self, worker: Worker) -> None:
         """Rank a worker anew; to be called after every change of one."""
-        self._share(worker, worker.working)
-        finish_s = (worker.used + 1) / worker.rate.per_s
+        used, rate_per_s = worker.used, worker.rate.per_s
+        self._share(worker, (rate_per_s, used) if worker.working else NO_SHARE)
         self._open -= worker.entry is not None
         worker.entry = None
         if worker.open:
             # The serial makes entries unique, so that workers are never compared.
             self._serial += 1
-            worker.entry = (finish_s, self._serial, worker)
+            worker.entry = ((used + 1) / rate_per_s, self._serial, worker)
             self._open += 1
             heapq.heappush(self._heap, worker.entry)
             if len(self._heap) > 2 * self._open + _SLACK:
@@ -52,7 +53,7 @@ class Ranking:
 
     def forget(self, worker: Worker) -> None:
         """The worker is gone."""
-        self._share(worker, False)
+        self._share(worker, NO_SHARE)
         self._open -= worker.entry is not None
         worker.entry = None
 
@@ -90,12 +91,12 @@ class Ranking:
         others_s = (queued + others_used) / others_per_s
         return (worker.used + 1) / worker.rate.per_s > self._tail_factor * others_s
 
-    def _share(self, worker: Worker, working: bool) -> None:
+    def _share(self, worker: Worker, share: tuple[float, int]) -> None:
         """Keep the sums over the working workers: their rates, and what they hold."""
-        rate_per_s, used = worker.shares
-        worker.shares = (worker.rate.per_s, worker.used) if working else (0.0, 0)
-        self.rate_per_s += worker.shares[0] - rate_per_s
-        self.used += worker.shares[1] - used
+        before = worker.shares
+        worker.shares = share
+        self.rate_per_s += share[0] - before[0]
+        self.used += share[1] - before[1]
 
     def _top(self) -> Worker | None:
         heap = self._heap

@@ -82,6 +82,8 @@ def result_arrived(board: Board, event: ResultArrived) -> None:
         _wrong_model(board, lease, event)
     else:
         _success(board, lease, event)
+        if lease.worker == event.worker:
+            return  # ending its lease has ranked it anew already
     if worker is not None:
         board.touch(worker)
 

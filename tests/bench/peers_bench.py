@@ -73,6 +73,7 @@ def bare(stage: Stage, what: str = "rate", processes: int = 2) -> float:
             stdout=subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
         for _ in range(processes)
     ]

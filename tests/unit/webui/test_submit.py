@@ -51,6 +51,16 @@ def test_a_raw_body_is_one_image(client: httpx.Client, core: FakeCore) -> None:
     assert core.images[job["id"]].data == data
 
 
+def test_only_who_waits_for_the_outcome_is_patient(client: httpx.Client, core: FakeCore) -> None:
+    """The core lets a patient part wait for others; whoever waits for its 202 is not."""
+    kind = {"Content-Type": "image/jpeg"}
+    client.post("/api/v1/jobs", content=picture(1), headers=kind).raise_for_status()
+    answer = client.post("/api/v1/jobs", content=picture(2), headers={**kind, "Prefer": "wait=1"})
+    answer.raise_for_status()
+    submits = [said for said in core.seen if isinstance(said, messages.Submit)]
+    assert [submit.patient for submit in submits] == [False, True]
+
+
 def test_a_name_may_come_in_a_header(client: httpx.Client) -> None:
     headers = {"Content-Type": "application/octet-stream", "X-Filename": "dir/x.png"}
     answer = client.post("/api/v1/jobs", content=picture(), headers=headers)

@@ -167,6 +167,29 @@ def test_what_is_sent_in_one_turn_goes_out_in_one_write(run: Run, address: str) 
     run(main())
 
 
+def test_what_may_wait_goes_out_with_what_may_not_and_in_order(run: Run, address: str) -> None:
+    async def main() -> None:
+        master = Master()
+        async with await master.serve(address) as server:
+            worker = await aio.connect(server.address, TOKEN, hello())
+            peer = await master.peers.get()
+            peer.send(m.HeartbeatAck(seq=1), gather_s=3600.0)
+            peer.send(m.HeartbeatAck(seq=2), gather_s=3600.0)
+            await asyncio.sleep(0)
+            assert peer.write_buffer_bytes > 0, "nothing was written in the next turn"
+            peer.send(m.HeartbeatAck(seq=3))
+            peer.send(m.HeartbeatAck(seq=4), gather_s=3600.0)
+            got = [await worker.receive() for _ in range(4)]
+            assert got == [m.HeartbeatAck(seq=seq) for seq in (1, 2, 3, 4)]
+            peer.send(m.HeartbeatAck(seq=5), gather_s=0.001)
+            assert await worker.receive() == m.HeartbeatAck(seq=5)
+            peer.send(m.HeartbeatAck(seq=6), gather_s=3600.0)
+            peer.close("done")
+            assert await worker.receive() == m.HeartbeatAck(seq=6), "the end doesn't wait"
+
+    run(main())
+
+
 def test_what_was_sent_before_the_end_arrives(run: Run, address: str) -> None:
     async def main() -> None:
         master = Master()

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.shared import make_image, make_jpeg
 from wire.card import Card, Preprocessing
 from worker.agreement import same_best
-from worker.decode import DecodeLimits, Decoder, ImageFault
+from worker.decode import PLAIN_PIXELS_MAX, DecodeLimits, Decoder, ImageFault, Picture
 from worker.graph import load_graph
 from worker.models import card_for_torchvision
 from worker.preprocess import Preprocessor
@@ -34,11 +34,15 @@ def judge(squeezenet_weights: Path) -> tuple[Card, torch.nn.Module]:
 def best_stays(graph: torch.nn.Module, uploads: list[bytes]) -> float:
     decoder = Decoder(DecodeLimits())
     exact = np.stack([EXACT.pixels(decoder.decode(data)) for data in uploads])
-    fast = np.stack([FAST.pixels(decoder.decode(data, FAST.least_px)) for data in uploads])
+    fast = np.stack([FAST.pixels(load_fast(decoder, data)) for data in uploads])
     with torch.inference_mode():
         logits = [graph(torch.from_numpy(pixels)).numpy() for pixels in (exact, fast)]
     assert np.abs(logits[0] - logits[1]).max() > 0, "else the fast path wasn't taken"
     return same_best(*logits)
+
+
+def load_fast(decoder: Decoder, data: bytes) -> Picture:
+    return decoder.load_fast(decoder.open(data), data, FAST.least_px)
 
 
 def test_best_class_of_real_photographs_stays(
@@ -75,6 +79,96 @@ def test_cropping_while_resizing_differs_by_one_step_at_most(size: tuple[int, in
     steps = np.abs(FAST.pixels(image).astype(int) - EXACT.pixels(image).astype(int))
     assert steps.max() <= 1
     assert (steps > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("crop_px", [224, 96, 32])
+@pytest.mark.parametrize(
+    "size",
+    [(640, 480), (480, 640), (257, 255), (64, 64), (30, 500), (3, 1000), (1, 1), (2000, 1000)],
+)
+def test_products_of_matrices_differ_by_one_step_at_most(
+    size: tuple[int, int], crop_px: int
+) -> None:
+    fast = Preprocessor(Preprocessing(resize_px=crop_px * 8 // 7, crop_px=crop_px), exact=False)
+    image = make_image(3, size)
+    found, expected = fast.pixels(np.asarray(image)), fast.pixels(image)
+    assert found.shape == (crop_px, crop_px, 3) and found.dtype == np.uint8
+    steps = np.abs(found.astype(int) - expected.astype(int))
+    assert steps.max() <= 1
+    assert (steps > 0).mean() < 0.02, "its weights aren't whole numbers as Pillow's are"
+
+
+def test_an_array_that_is_too_small_for_the_crop_is_padded_as_an_image_is() -> None:
+    recipe = Preprocessing(resize_px=40, crop_px=64)
+    image = make_image(5, (80, 50))
+    fast = Preprocessor(recipe, exact=False)
+    found, expected = fast.pixels(np.asarray(image)), fast.pixels(image)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+    assert not found[:11].any() and found[32].any()
+
+
+def test_another_filter_leaves_an_array_to_pillow() -> None:
+    recipe = Preprocessing(resize_px=64, crop_px=56, interpolation="bicubic")
+    image = make_image(5, (100, 90))
+    fast = Preprocessor(recipe, exact=False)
+    assert (fast.pixels(np.asarray(image)) == fast.pixels(image)).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 20}, {"exif": b""}],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [(500, 375), (1, 1), (37, 53), (1200, 1100)])
+def test_an_ordinary_jpeg_has_the_same_pixels_as_an_array(
+    size: tuple[int, int], options: dict[str, object]
+) -> None:
+    buffer = io.BytesIO()
+    make_image(4, size).save(buffer, "JPEG", **options)
+    data, decoder = buffer.getvalue(), Decoder(DecodeLimits())
+    found = load_fast(decoder, data)
+    assert isinstance(found, np.ndarray)
+    assert (found == np.asarray(decoder.decode(data, FAST.least_px))).all()
+
+
+def test_what_is_no_ordinary_jpeg_goes_the_other_way() -> None:
+    decoder = Decoder(DecodeLimits())
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image = make_image(4, (60, 40))
+    side = int(PLAIN_PIXELS_MAX**0.5) + 1
+    for picture, kind, options in (
+        (image, "PNG", {}),
+        (image.convert("L"), "JPEG", {}),
+        (image.convert("CMYK"), "JPEG", {}),
+        (image, "JPEG", {"exif": turned}),
+        (make_image(4, (side, side)), "JPEG", {}),
+    ):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+        data = buffer.getvalue()
+        found = decoder.load_fast(decoder.open(data), data)
+        assert isinstance(found, Image.Image)
+        assert found.mode == "RGB"
+    assert found.size == (side, side)
+
+
+def test_a_damaged_jpeg_is_told_apart_as_ever() -> None:
+    decoder = Decoder(DecodeLimits())
+    data = make_jpeg(4, (300, 200))
+    with pytest.raises(ImageFault) as caught:
+        load_fast(decoder, data[: len(data) // 2])
+    assert caught.value.code == "truncated_image"
+    # Bytes between two segments: libjpeg warns of them, Pillow decodes all the same.
+    odd = data[:2] + b"\0\0" + data[2:]
+    try:
+        expected = np.asarray(decoder.decode(odd, FAST.least_px))
+    except ImageFault as fault:
+        with pytest.raises(ImageFault) as caught:
+            load_fast(decoder, odd)
+        assert caught.value.code == fault.code
+    else:
+        assert (np.asarray(load_fast(decoder, odd)) == expected).all()
 
 
 @pytest.mark.parametrize(

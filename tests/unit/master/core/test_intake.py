@@ -31,6 +31,7 @@ class Desk:
         self.cancelled: list[int] = []
         self.refusing: str | None = None
         self.queued = 0
+        self.gather_s = 0.0
         self.window = Window(10_000)
         self.durable = Durable(asyncio.get_running_loop())
         self.ledger = Ledger()
@@ -40,6 +41,7 @@ class Desk:
             replay=self._replay,
             drain_rate=lambda: drain_rate,
             queued=lambda: self.queued,
+            gather_s=lambda: self.gather_s,
             refusing=lambda: self.refusing,
         )
         self.intake = Intake(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from master.core.names import job_id, job_number, rfc3339, stamp, submission_id, submission_number
-from master.core.pace import PATIENCE_S_MAX, Pace
+from master.core.pace import GATHER_SHARE, PATIENCE_S_MAX, SHARE, Pace
 from master.core.rates import RATE_WINDOW_S, SAMPLES_MAX, Percentiles, RateMeter
 from master.core.window import Window
 
@@ -46,18 +46,20 @@ def test_percentiles_by_nearest_rank_over_the_last_values() -> None:
     assert values.read(50, 99) == {"p50": 7.0, "p99": 7.0}
 
 
-def test_writes_wait_for_a_part_of_the_shortest_time_that_jobs_take() -> None:
+def test_writes_wait_for_a_part_of_the_shortest_time_that_jobs_wait() -> None:
     pace = Pace()
     for _ in range(7):
         pace.ended(0.2)
-        assert pace.patience_s == 0.0, "too little is known"
+        assert pace.patience_s == pace.gather_s == 0.0, "too little is known"
     pace.ended(0.2)
-    assert pace.patience_s == pytest.approx(0.01)
+    assert pace.patience_s == pytest.approx(0.06)
+    assert pace.gather_s == pytest.approx(0.012)
     pace.ended(0.02)
-    assert pace.patience_s == pytest.approx(0.001), "one quick job is enough"
+    assert pace.patience_s == pytest.approx(0.006), "one job that was soon begun is enough"
     for _ in range(8):
         pace.ended(3600.0)
     assert pace.patience_s == PATIENCE_S_MAX
+    assert 2 * SHARE * (1 + GATHER_SHARE) < 1, "or workers would run dry for it"
 
 
 def test_window_keeps_what_fits_and_gives_it_once() -> None:

@@ -27,6 +27,7 @@ def part(
     digest: str | None = None,
     size_bytes: int = 1000,
     deadline_at: float | None = None,
+    patient: bool = False,
 ) -> NewPart:
     """A part whose images come from `image`."""
     return NewPart(
@@ -38,6 +39,7 @@ def part(
         last=last,
         key=key,
         digest=digest,
+        patient=patient,
     )
 
 

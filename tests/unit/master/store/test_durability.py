@@ -85,13 +85,28 @@ def test_a_patient_store_lets_a_write_wait_for_others_of_its_group(tmp_path: Pat
     store = opened(tmp_path, Gate())
     store.be_patient(0.5)
     store.add(part(1, [1])).result(DONE_S)
-    second = store.add(part(2, [2]))
+    second = store.add(part(2, [2], patient=True))
     wait_until(lambda: not store._writer._queue.qsize(), DONE_S)
-    third = store.add(part(3, [3]))
+    third = store.add(part(3, [3], patient=True))
     third.result(DONE_S)
     assert second.done()
     assert store.stats().commits == 2, "the writer had the second one when the third came"
     store.close()
+
+
+def test_somebody_who_waits_for_a_write_is_not_kept_waiting(tmp_path: Path) -> None:
+    store = opened(tmp_path, Gate())
+    store.add(part(1, [1])).result(DONE_S)
+    store.be_patient(1000.0)
+    patient = store.add(part(2, [2], patient=True))
+    wait_until(lambda: not store._writer._queue.qsize(), DONE_S)
+    outcome = store.finish(end(1))
+    assert not patient.done() and not outcome.done()
+    store.add(part(3, [3])).result(DONE_S)
+    assert patient.done() and outcome.result(DONE_S), "they went along"
+    kept_back = store.add(part(4, [4], patient=True))
+    store.close()
+    assert kept_back.done(), "the end doesn't wait either"
 
 
 def test_a_power_cut_right_after_the_answer_loses_nothing(tmp_path: Path) -> None:
