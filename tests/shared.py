@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 IMAGENET100: Final = "data/imagenet100"
 CIFAR10_TEST: Final = "data/cifar10/test.tar"
+CIFAR10_TRAIN: Final = "data/cifar10/train.tar"
 SQUEEZENET: Final = "weights/squeezenet1_1-imagenet-fp16.pth"
 FEATURES: Final = frozenset({"browser", "commands", "javascript", "netns", "shared", "uml"})
 _POLL_S: Final = 0.02

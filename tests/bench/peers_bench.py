@@ -1,9 +1,10 @@
 """Lookout beside its peers on this machine: images/s over HTTP, interleaved, as ratios.
 
     python -m tests.bench.peers_bench [--rounds N] [--seconds S] [--only NAME …] [--out FILE]
-                                      [--parts rates latency joins]
+                                      [--parts rates int8 latency joins]
 
-Three parts: `rates` is the table of all rows; `latency` of one image on an idle cluster and at
+Four parts: `rates` is the table of all rows; `int8` of Lookout and mosec with one int8 model
+(the bundled one: where there are images to quantise it with); `latency` of one image on an idle cluster and at
 half load, beside decode + infer alone; `joins` from `worker join` to the first result, with
 nothing cached and with everything.
 
@@ -41,14 +42,15 @@ from tests.bench.http_load import LoadResult, post_request
 from tests.bench.http_paced import run_load_for, run_paced
 from tests.bench.keeper import is_kept, run_kept
 from tests.bench.peers.naive import GRAPH, PRECISION, WEIGHTS
-from tests.bench.stage import Stage
+from tests.bench.stage import Int8Stage, Stage
 from tests.fakes.cluster import Cluster
-from tests.shared import REPOSITORY
+from tests.shared import CIFAR10_TRAIN, REPOSITORY, shared_file
 from worker import machine
 
 CONCURRENCY = 32
 ENVIRONMENT = REPOSITORY / "build" / "peers"
 STAGE = REPOSITORY / "build" / "peers-stage"
+INT8_STAGE = REPOSITORY / "build" / "peers-stage-int8"
 PACKAGES = ("flask==3.1.3", "litserve==0.2.19", "mosec==0.9.8", "ray[serve]==2.60.0")
 START_TIMEOUT_S = 90.0
 SERVERS = {
@@ -58,14 +60,17 @@ SERVERS = {
     "mosec, batch 8": ("mosec_app", "/inference", {"PEERS_BATCH": "8"}),
     "ray serve": ("ray_app", "/", {}),
 }
-PARTS = ("rates", "latency", "joins")
-HINTS = {"fp32": "f32", "bf16": "bf16"}
-LOOKOUT, BARE = "lookout, --engine auto", "bare limit"
+INT8_SERVERS = ("mosec, batch 1", "mosec, batch 8")
+PARTS = ("rates", "int8", "latency", "joins")
+# In int8 the hint is for the layers that stay unquantised, as in Lookout's engine.
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if machine.has_bf16() else "f32"}
+LOOKOUT, BARE = "lookout", "bare limit"
 
 
 def bare(stage: Stage, what: str = "rate", processes: int = 2) -> float:
     """Images/s of so many processes at once, or the milliseconds of one image alone."""
-    command = [sys.executable, "-m", "tests.bench.peers.bare", str(stage.folder), str(stage.cache)]
+    kind = type(stage).__name__
+    command = [sys.executable, "-m", "tests.bench.peers.bare", kind, str(stage.folder)]
     running = [
         subprocess.Popen(
             [*command, str(stage.seconds), what],
@@ -99,8 +104,8 @@ def lookout(stage: Stage) -> Iterator[tuple[str, int, list[bytes]]]:
             Path(folder),
             workers=2,
             model="googlenet",
-            weights=stage.folder / "weights.pth",
-            engine=("--engine=auto",),
+            weights=stage.weights,
+            engine=stage.engine_flags,
             worker_args=flags,
         ) as cluster,
     ):
@@ -122,10 +127,12 @@ def peer(stage: Stage, name: str) -> Iterator[tuple[str, int, list[bytes]]]:
     """One of `SERVERS`, in the peers' environment, in a session of its own."""
     module, path, extra = SERVERS[name]
     port = free_port()
+    recipe = stage.card.preprocessing
     environment = {
         **os.environ,
         GRAPH: str(stage.graph),
-        WEIGHTS: str(stage.folder / "weights.pth"),
+        WEIGHTS: str(stage.weights),
+        "PEERS_SIZES": f"{recipe.resize_px},{recipe.crop_px}",
         PRECISION: HINTS[stage.precision],
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
@@ -179,8 +186,8 @@ def first_result_s(stage: Stage, cache: Path) -> float:
             Path(folder),
             workers=0,
             model="googlenet",
-            weights=stage.folder / "weights.pth",
-            engine=("--engine=auto",),
+            weights=stage.weights,
+            engine=stage.engine_flags,
         ) as cluster,
         cluster.client() as http,
     ):
@@ -312,26 +319,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(run_kept([sys.executable, "-m", "tests.bench.peers_bench", *given]))
     names = [BARE, LOOKOUT, *SERVERS]
     names = [n for n in names if not options.only or any(word in n for word in options.only)]
-    if set(names) & set(SERVERS) and "rates" in options.parts:
+    if set(names) & set(SERVERS) and {"rates", "int8"} & set(options.parts):
         install_peers()
-    rows: dict[str, list[float]] = {}
-    STAGE.mkdir(parents=True, exist_ok=True)
     stage = Stage(STAGE, options.seconds)
-    stage.prepare()
-    bare(stage, "alone", processes=1)  # measures and compiles, where nothing is cached yet
-    print(about(stage), flush=True)
+    rows: dict[str, dict[str, list[float]]] = {"rates": {}, "int8": {}}
     lines: list[str] = []
+    if set(options.parts) - {"int8"}:
+        begin(stage)
     if "rates" in options.parts:
-        measure_rounds(names, options.rounds, rows, lambda name: images_per_s(stage, name))
-        print(table(rows), flush=True)
+        measure_rounds(names, options.rounds, rows["rates"], lambda name: images_per_s(stage, name))
+        print(table(rows["rates"]), flush=True)
+    if "int8" in options.parts:
+        some = [name for name in names if name not in SERVERS or name in INT8_SERVERS]
+        lines += int8_rates(options.seconds, some, options.rounds, rows["int8"])
     if "latency" in options.parts:
-        found = rows.get(LOOKOUT) or [images_per_s(stage, LOOKOUT)]
+        found = rows["rates"].get(LOOKOUT) or [images_per_s(stage, LOOKOUT)]
         lines += latencies(stage, statistics.median(found))
     if "joins" in options.parts:
         lines += first_results(stage, options.rounds)
     print(*lines, sep="\n")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(msgspec.json.encode({"images_per_s": rows, "latency": lines}))
+    options.out.write_bytes(msgspec.json.encode({"images_per_s": rows, "lines": lines}))
+
+
+def begin(stage: Stage) -> None:
+    """Make what the rows share, and say what it is."""
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    stage.prepare()
+    bare(stage, "alone", processes=1)  # measures and compiles, where nothing is cached yet
+    print(about(stage), flush=True)
+
+
+def int8_rates(
+    seconds: float, names: list[str], rounds: int, rows: dict[str, list[float]]
+) -> list[str]:
+    """Measure and print the rows of one int8 model; the reason where there can be none."""
+    if shared_file(CIFAR10_TRAIN) is None:
+        return [f"int8: skipped, there is no {CIFAR10_TRAIN} to quantise the bundled model with"]
+    stage = Int8Stage(INT8_STAGE, seconds)
+    begin(stage)
+    measure_rounds(names, rounds, rows, lambda name: images_per_s(stage, name))
+    print(table(rows), flush=True)
+    return []
 
 
 def measure_rounds(

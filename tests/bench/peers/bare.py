@@ -11,32 +11,34 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from wire.card import Card
+from tests.bench.stage import Int8Stage, Stage
 from worker.decode import DecodeLimits, Decoder
-from worker.engine import AUTO
 from worker.preprocess import Preprocessor
 from worker.selection import Selection, SelectionConfig
 
 BATCH = 4
+STAGES = {stage.__name__: stage for stage in (Stage, Int8Stage)}
 
 
 def main() -> None:
-    """Arguments: folder with card.json, weights and images; cache; seconds; `rate` or `alone`."""
-    folder, cache, seconds, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-    card = msgspec.json.decode((folder / "card.json").read_bytes(), type=Card)
+    """Arguments: class of the stage, its folder, seconds, `rate` or `alone`."""
+    kind, folder, seconds, what = sys.argv[1:]
+    stage = STAGES[kind](Path(folder), float(seconds))
+    stage.prepare()
     # What a worker would take, by the same measurement, which both keep in one cache.
-    selection = Selection(SelectionConfig(AUTO, AUTO, 1, BATCH, cache))
-    engine = selection.prepare(card, folder / "weights.pth")
-    decoder, prepare = Decoder(DecodeLimits()), Preprocessor(card.preprocessing, exact=False)
-    bodies = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
+    wish = SelectionConfig(
+        stage.engine, stage.wanted_precision, 1, BATCH, stage.cache, stage.samples
+    )
+    engine = Selection(wish).prepare(stage.card, stage.weights)
+    decoder = Decoder(DecodeLimits())
+    prepare, bodies = Preprocessor(stage.card.preprocessing, exact=False), stage.bodies
     batch, times_s, count = (engine.config.batch_max if what == "rate" else 1), [], 0
     print("ready", engine.config.precision, flush=True)
     sys.stdin.readline()
     began_s = time.perf_counter()
-    while (now := time.perf_counter()) - began_s < float(seconds):
+    while (now := time.perf_counter()) - began_s < stage.seconds:
         some = [bodies[(count + n) % len(bodies)] for n in range(batch)]
         opened = [(decoder.open(body), body) for body in some]
         pixels = [prepare.pixels(decoder.load_fast(*one, prepare.least_px)) for one in opened]

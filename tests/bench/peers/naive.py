@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 GRAPH, WEIGHTS, PRECISION = "PEERS_GRAPH", "PEERS_WEIGHTS", "PEERS_PRECISION"
-RESIZE_PX, CROP_PX = 256, 224
+RESIZE_PX, CROP_PX = (int(side) for side in os.environ.get("PEERS_SIZES", "256,224").split(","))
 
 
 def decode(body: bytes) -> np.ndarray:
-    """uint8 [224, 224, 3]: resize the shorter side to 256, crop the middle."""
+    """uint8 [CROP_PX, CROP_PX, 3]: resize the shorter side, crop the middle."""
     image = Image.open(io.BytesIO(body)).convert("RGB")
     scale = RESIZE_PX / min(image.size)
     size = (max(RESIZE_PX, int(image.width * scale)), max(RESIZE_PX, int(image.height * scale)))
