@@ -196,7 +196,8 @@ class Core:
         self._next_request += 1
         pending: Pending = self._clock().create_future()
         try:
-            gather_s = self._gather_s if _is_patient(message) else 0.0
+            # With nothing else on its way there is nothing to gather with.
+            gather_s = self._gather_s if self._calls and _is_patient(message) else 0.0
             sent = link.send(msgspec.structs.replace(message, request=request), gather_s)
         except LocalFault as fault:
             raise Problem("internal_error", f"the scheduler can't be asked that: {fault}") from None

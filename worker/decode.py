@@ -128,7 +128,10 @@ class Decoder:
             image.draft(None, (least_px, least_px))
         if _is_plain(image):
             try:
-                return simplejpeg.decode_jpeg(data, "RGB", False, False, *image.size[::-1])
+                pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+                    data, "RGB", min_height=image.height, min_width=image.width
+                )
+                return pixels
             except ValueError:
                 pass  # damaged, or something that Pillow overlooks: let it decide, and say so
         return self.load(image, data, least_px)

@@ -2,7 +2,8 @@
 
 Exactly so by default. Otherwise only what the crop keeps is resampled, what comes as an
 array by `worker.resample`, and large JPEGs may come in at a fraction of their size: half the
-time, and the best class of real photographs stays the same (`tests/unit/worker/test_fast_paths.py`).
+time, and the best class of real photographs stays the same
+(`tests/unit/worker/test_fast_paths.py`).
 
 Source of the arithmetic: torchvision 0.28, `transforms/_presets.py`
 (`ImageClassification`) and `transforms/functional.py` (`resize` with one size,

@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Along one axis: `length` pixels from `start` on of an axis resized from `before` to `after`."""
+    """Along one axis, resized from `before` to `after` pixels: `length` of them from `start` on."""
 
     before: int
     after: int
@@ -39,7 +39,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Bands:
-    """Along one axis: block b of the result is `matrices[b]` times `width` pixels from `first[b]`."""
+    """Along one axis: block b of the result is `matrices[b]` times `width` pixels from
+    `first[b]` on."""
 
     first: list[int]
     width: int

@@ -1,11 +1,13 @@
-"""How far apart commits may lie, as a small part of what jobs wait.
+"""How far apart commits may lie, as a part of what jobs wait.
 
 A commit costs two syncs and wakes whoever waits for it, whether it holds one write or fifty,
 and beside inference each wake-up finds its caches cold. While jobs wait for a worker anyway,
 commits further apart save processor time and nobody notices; on an idle cluster every
 millisecond is noticed. So the time that recent jobs spent with nobody working on them decides,
-and of those the shortest: one job that was done at once is enough to hurry again. A job is held up twice, when it is accepted and when it ends: twice `SHARE` stays well
-below 1, so that no worker runs dry for it.
+and of those the shortest: one job that was done at once is enough to hurry again.
+
+A job is held up twice, when it is accepted and when it ends. Twice `SHARE` stays well below 1,
+so that no worker runs dry for it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ class Pace:
     def ended(self, waited_s: float) -> None:
         """A job has ended that had waited so long before it was begun."""
         self._waited_s.append(waited_s)
+
+    def idle(self) -> None:
+        """No job is left: what comes next finds no queue."""
+        self._waited_s.append(0.0)
 
     @property
     def patience_s(self) -> float:

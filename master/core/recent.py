@@ -7,6 +7,7 @@ what is durable; whatever isn't here is read from the store.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from master.core.views import Views
@@ -20,15 +21,15 @@ class Recent:
     def __init__(self, views: Views, jobs_max: int) -> None:
         self._views = views
         self._jobs_max = jobs_max
-        self._accepted: dict[int, JobView] = {}
+        # Finding a plain dict's first key passes over the places of all that were before it.
+        self._accepted: OrderedDict[int, JobView] = OrderedDict()
         self._ended: dict[int, JobEnd | JobView] = {}
 
     def accepted(self, jobs: Sequence[int], views: Sequence[JobView]) -> None:
         """Jobs became durable; `views` show them as queued."""
         self._accepted.update(zip(jobs, views, strict=True))
         while len(self._accepted) > self._jobs_max:
-            oldest = next(iter(self._accepted))
-            del self._accepted[oldest]
+            oldest, _ = self._accepted.popitem(last=False)
             self._ended.pop(oldest, None)
 
     def ended(self, end: JobEnd) -> None:

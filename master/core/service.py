@@ -266,6 +266,8 @@ class Core:
         if age_ms is not None:
             self.latency_ms.add(age_ms)
             self.pace.ended(_waited_s(ended, age_ms / 1000.0))
+            if not self.ledger.jobs:
+                self.pace.idle()
             self.store.be_patient(self.pace.patience_s)
             self.metrics_text.latency.observe(age_ms / 1000.0)
         self.window.take(end.job)

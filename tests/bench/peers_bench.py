@@ -4,9 +4,9 @@
                                       [--parts rates int8 latency joins]
 
 Four parts: `rates` is the table of all rows; `int8` of Lookout and mosec with one int8 model
-(the bundled one: where there are images to quantise it with); `latency` of one image on an idle cluster and at
-half load, beside decode + infer alone; `joins` from `worker join` to the first result, with
-nothing cached and with everything.
+(the bundled one, where there are images to quantise it with); `latency` of one image on an
+idle cluster and at half load, beside decode + infer alone; `joins` from `worker join` to the
+first result, with nothing cached and with everything.
 
 Every row classifies the same JPEGs of about 108 kB with the same GoogLeNet (224 px, seeded
 random weights), two processes × one thread, a closed loop of 32 requests, the load

@@ -120,9 +120,7 @@ class Int8Stage(Stage):
     def _prepare_model(self) -> None:
         shutil.copy(BUNDLED, self.weights)
         card = msgspec.json.decode(BUNDLED.with_suffix(".json").read_bytes(), type=Card)
-        recipe = msgspec.structs.replace(
-            card.preprocessing, resize_px=INT8_PX, crop_px=INT8_PX
-        )
+        recipe = msgspec.structs.replace(card.preprocessing, resize_px=INT8_PX, crop_px=INT8_PX)
         card = msgspec.structs.replace(card, preprocessing=recipe)
         for path in (self.weights.with_suffix(".json"), self.folder / "card.json"):
             write_card(card, path)

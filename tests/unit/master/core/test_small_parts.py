@@ -59,6 +59,8 @@ def test_writes_wait_for_a_part_of_the_shortest_time_that_jobs_wait() -> None:
     for _ in range(8):
         pace.ended(3600.0)
     assert pace.patience_s == PATIENCE_S_MAX
+    pace.idle()
+    assert pace.patience_s == 0.0, "whoever comes after a burst isn't kept waiting"
     assert 2 * SHARE * (1 + GATHER_SHARE) < 1, "or workers would run dry for it"
 
 
