@@ -23,17 +23,19 @@ from wire.messages import Result
 
 log = logging.getLogger("lookout.core")
 
-BUSY = ("decode", "preprocess", "infer")
-"""Timings of a result that are work and not waiting."""
+QUEUED = ("queue", "wait")
+"""Timings of a result that are waiting: for a thread that decodes, and for the engine."""
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """One durable outcome, for everybody who waits for it; `busy_s` is what its worker says that
-    decoding and inference took, None where it says nothing."""
+    """One durable outcome, for everybody who waits for it.
+
+    `queued_s` is for how long the worker says that the image waited there.
+    """
 
     end: JobEnd
     connection: str | None
-    busy_s: float | None = None
+    queued_s: float = 0.0
 
 
 class Journal:
@@ -68,7 +70,7 @@ class Journal:
         if effect.token is not None:
             result = self._contents.pop((effect.job, effect.token), None)
         end = self._end(effect, result)
-        ended = Ended(end, effect.worker, _busy_s(result) if result else None)
+        ended = Ended(end, effect.worker, _queued_s(result) if result else 0.0)
         self._durable.then(self._store.finish(end), lambda done: self._finished(ended, done))
 
     def _finished(self, ended: Ended, done: Write[bool]) -> None:
@@ -119,10 +121,8 @@ class Journal:
         self._durable.then(self._store.record(row), _log_failure)
 
 
-def _busy_s(result: Result) -> float | None:
-    if "infer" not in result.timings_ms:
-        return None
-    return sum(result.timings_ms.get(step, 0.0) for step in BUSY) / 1000.0
+def _queued_s(result: Result) -> float:
+    return sum(result.timings_ms.get(name, 0.0) for name in QUEUED) / 1000.0
 
 
 def _log_failure(done: Write[None]) -> None:

@@ -3,8 +3,8 @@
 A commit costs two syncs and wakes whoever waits for it, whether it holds one write or fifty,
 and beside inference each wake-up finds its caches cold. While jobs wait for a worker anyway,
 commits further apart save processor time and nobody notices; on an idle cluster every
-millisecond is noticed. So the time that recent jobs spent with nobody working on them decides,
-and of those the shortest: one job that was done at once is enough to hurry again.
+millisecond is noticed. So the time that recent jobs waited decides, here or at their worker,
+and of those the shortest: one job that was begun at once is enough to hurry again.
 
 A job is held up twice, when it is accepted and when it ends. Twice `SHARE` stays well below 1,
 so that no worker runs dry for it.

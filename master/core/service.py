@@ -265,7 +265,7 @@ class Core:
         age_ms = self.ledger.take(end.job, now)
         if age_ms is not None:
             self.latency_ms.add(age_ms)
-            self.pace.ended(_waited_s(ended, age_ms / 1000.0))
+            self.pace.ended(_waited_s(ended, age_ms / 1000.0, self.clock.wall()))
             if not self.ledger.jobs:
                 self.pace.idle()
             self.store.be_patient(self.pace.patience_s)
@@ -448,14 +448,15 @@ class Core:
         await asyncio.to_thread(self.store.close)
 
 
-def _waited_s(ended: Ended, age_s: float) -> float:
-    """For how long of its life nobody worked on a job that was begun; 0 if none ever was."""
-    end, busy_s = ended.end, ended.busy_s
-    if end.started_at is None:
+def _waited_s(ended: Ended, age_s: float, wall_s: float) -> float:
+    """How long a job of this age waited: for its last start, or at its worker if that was longer.
+
+    0 if it was never begun. What comes after its end doesn't count: it would justify itself.
+    """
+    started_at = ended.end.started_at
+    if started_at is None:
         return 0.0
-    if busy_s is None:
-        busy_s = end.finished_at - end.started_at
-    return max(0.0, age_s - busy_s)
+    return max(0.0, age_s - (wall_s - started_at), ended.queued_s)
 
 
 def _scheduler_config(config: CoreConfig) -> SchedulerConfig:
