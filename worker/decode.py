@@ -124,16 +124,16 @@ class Decoder:
 
         The pixels are the same: both ways end in libjpeg-turbo.
         """
-        if least_px is not None:
-            image.draft(None, (least_px, least_px))
-        if _is_plain(image):
-            try:
+        try:
+            if least_px is not None:
+                image.draft(None, (least_px, least_px))
+            if _is_plain(image):
                 pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
                     data, "RGB", min_height=image.height, min_width=image.width
                 )
                 return pixels
-            except ValueError:
-                pass  # damaged, or something that Pillow overlooks: let it decide, and say so
+        except (ValueError, MemoryError):
+            pass  # damaged, or something that Pillow overlooks: let it decide, and say so
         return self.load(image, data, least_px)
 
     def _check_bytes(self, data: bytes) -> None:

@@ -21,7 +21,7 @@ BENCHES = {
     "listeners": "the same load beside 0 and 500 event streams",
     "master": "core and web with simulated workers: durable images/s, CPU of each process",
     "scale": "the core with 3 to 1,000 workers and 10 to 10^6 queued jobs: CPU, latency, memory",
-    "decode": "12-megapixel JPEGs at full size and scaled while decoding",
+    "decode": "JPEGs: ordinary ones step by step, 12 megapixels at full size and scaled",
     "cuda": "GoogLeNet in half precision on a CUDA device: limit, engine, pipeline",
     "store": "the job table: durable jobs/s, commit latency, recovery",
     "scheduler": "the scheduler alone: CPU per job, memory per queued job",

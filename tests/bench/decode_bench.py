@@ -1,6 +1,6 @@
-"""Large JPEGs at full size and scaled while they are decoded: what can be skipped, what can't.
+"""What decoding and resizing a JPEG costs: ordinary ones step by step, large ones by scale.
 
-    python -m tests.bench decode [-- --rounds N]
+    python -m tests.bench.decode_bench [--rounds N]
 
 Milliseconds of processor time an image, one thread. `at 1/8` makes one pixel of each
 block of 64 and so shows the price of the entropy coding, which every scale has to read to
@@ -11,20 +11,26 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import numpy as np
 from PIL import Image, features
 
 from tests.bench.peers_bench import spread
 from tests.bench.stage import photographs
 from wire.card import Preprocessing
 from worker import machine
-from worker.decode import DecodeLimits, Decoder
+from worker.decode import DecodeLimits, Decoder, Picture
 from worker.preprocess import Preprocessor
 
 SIZE = (4000, 3000)
+RECIPE = Preprocessing(resize_px=256, crop_px=224)
 WANTED = 5.0
 KINDS = {
     "quality 75": {"quality": 75},
@@ -39,8 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args(arguments).rounds
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        # As in a worker; numpy has read it by now.
+        command = [sys.executable, "-m", "tests.bench.decode_bench", "--rounds", str(rounds)]
+        subprocess.run(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=True)
+        return
     turbo = features.version_feature("libjpeg_turbo")
-    print(f"{machine.cpu_model()}; Pillow {Image.__version__}, libjpeg-turbo {turbo}; {SIZE}")
+    print(f"{machine.cpu_model()}; Pillow {Image.__version__}, libjpeg-turbo {turbo}")
+    ordinary(rounds)
+    print(f"\n{SIZE[0]} × {SIZE[1]} pixels:\n")
     print(
         "| JPEG | kB | decode, full | at 1/8 | the worker's | full ÷ worker's"
         " | full ÷ 1/8: the limit | with resize: full | worker's | ÷ |"
@@ -49,6 +62,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for kind, options in KINDS.items():
         print(row(kind, large(options), rounds), flush=True)
     print(f"wanted: decoding {WANTED:g} times faster than at full size")
+
+
+def ordinary(rounds: int) -> None:
+    """Print the steps of photographs of about 108 kB, at 224 px."""
+    bodies = photographs()
+    decoder, fast = Decoder(DecodeLimits()), Preprocessor(RECIPE, exact=False)
+    exact, least_px = Preprocessor(RECIPE), fast.least_px
+    images = [decoder.decode(body, least_px) for body in bodies]
+    arrays = [np.asarray(image) for image in images]
+    steps: dict[str, list[Callable[[], object]]] = {
+        "Pillow: decode": [partial(decoder.decode, body, least_px) for body in bodies],
+        "Pillow: resize the whole, then crop": [partial(exact.pixels, image) for image in images],
+        "Pillow: resize what the crop keeps": [partial(fast.pixels, image) for image in images],
+        "simplejpeg: decode": [partial(as_worker, decoder, body, least_px) for body in bodies],
+        "products of matrices: resize what the crop keeps": [
+            partial(fast.pixels, array) for array in arrays
+        ],
+        "at 1/8: entropy coding": [partial(decoder.decode, body, 1) for body in bodies],
+        "before: Pillow, in one step": [
+            lambda body=body: fast.pixels(decoder.decode(body, least_px)) for body in bodies
+        ],
+        "the worker's": [
+            lambda body=body: fast.pixels(as_worker(decoder, body, least_px)) for body in bodies
+        ],
+    }
+    for calls in steps.values():
+        mean_ms(calls)
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, calls in steps.items():
+            found[name].append(mean_ms(calls))
+    sizes = [len(body) for body in bodies]
+    print(f"\n{len(bodies)} photographs of {statistics.mean(sizes) / 1000:.0f} kB:\n")
+    print("| step | ms |\n|---|---|")
+    for name, values in found.items():
+        print(f"| {name} | {spread(values, '.2f')} |", flush=True)
+
+
+def as_worker(decoder: Decoder, body: bytes, least_px: int | None) -> Picture:
+    """Decoded as a worker does it."""
+    return decoder.load_fast(decoder.open(body), body, least_px)
+
+
+def mean_ms(calls: Sequence[Callable[[], object]]) -> float:
+    """Milliseconds of processor time of one of these."""
+    return statistics.mean(cpu_ms(call) for call in calls)
 
 
 def large(options: dict[str, object]) -> bytes:
@@ -68,14 +127,13 @@ def large(options: dict[str, object]) -> bytes:
 def row(kind: str, data: bytes, rounds: int) -> str:
     """One line of the table; every ratio within one round."""
     decoder = Decoder(DecodeLimits())
-    recipe = Preprocessing(resize_px=256, crop_px=224)
-    exact, fast = Preprocessor(recipe), Preprocessor(recipe, exact=False)
+    exact, fast = Preprocessor(RECIPE), Preprocessor(RECIPE, exact=False)
     steps: list[Callable[[], object]] = [
         lambda: decoder.decode(data),
         lambda: decoder.decode(data, SIZE[1] // 8),
-        lambda: decoder.decode(data, fast.least_px),
+        lambda: as_worker(decoder, data, fast.least_px),
         lambda: exact.pixels(decoder.decode(data)),
-        lambda: fast.pixels(decoder.decode(data, fast.least_px)),
+        lambda: fast.pixels(as_worker(decoder, data, fast.least_px)),
     ]
     for step in steps:
         step()
