@@ -34,6 +34,9 @@ _FILTERS = {
 RESIZED_PIXELS_MAX = 4_000_000
 """Above this the resized image is never made whole: a 1×60,000 strip would be 256×15,360,000."""
 
+RESAMPLED_PX_MAX = 1024
+"""Larger crops stay with Pillow: `worker.resample` holds 12 bytes for each of their pixels."""
+
 SCALE_MARGIN = 2
 """A JPEG is decoded at a fraction of its size down to so many times the resized side."""
 
@@ -51,7 +54,8 @@ class Preprocessor:
         self._recipe = recipe
         self._exact = exact
         self._filter = _FILTERS[recipe.interpolation]
-        self._resamples = not exact and recipe.interpolation == "bilinear"
+        is_small = recipe.crop_px <= RESAMPLED_PX_MAX
+        self._resamples = not exact and is_small and recipe.interpolation == "bilinear"
         self._mean = np.array(recipe.mean, dtype=np.float32).reshape(3, 1, 1)
         self._std = np.array(recipe.std, dtype=np.float32).reshape(3, 1, 1)
 
@@ -83,42 +87,29 @@ class Preprocessor:
 
         An array is uint8 [height, width, 3].
         """
-        if isinstance(image, np.ndarray):
-            if self._resamples:
-                return self._resampled(image)
+        if isinstance(image, np.ndarray) and not self._resamples:
             image = Image.fromarray(image)
-        return np.asarray(self._cropped(image))
-
-    def _resampled(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        before_y, before_x, _ = image.shape
-        width, height = resized_size((before_x, before_y), self._recipe.resize_px)
+        before = image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
+        size = resized_size((before[0], before[1]), self._recipe.resize_px)
         crop = self._recipe.crop_px
-        x, y = _Window.of(width, crop), _Window.of(height, crop)
-        kept = resample(
-            image,
-            Kept(before_y, height, y.start, y.length),
-            Kept(before_x, width, x.start, x.length),
-        )
+        x, y = _Window.of(size[0], crop), _Window.of(size[1], crop)
+        if isinstance(image, np.ndarray):
+            kept = resample(image, _kept(before[1], y), _kept(before[0], x))
+        else:
+            kept = np.asarray(self._cropped(image, size, x, y))
         if kept.shape == (crop, crop, 3):
             return kept
         canvas = np.zeros((crop, crop, 3), np.uint8)
         canvas[y.offset : y.offset + y.length, x.offset : x.offset + x.length] = kept
         return canvas
 
-    def _cropped(self, image: Image.Image) -> Image.Image:
-        width, height = resized_size(image.size, self._recipe.resize_px)
-        crop = self._recipe.crop_px
-        x, y = _Window.of(width, crop), _Window.of(height, crop)
-        if not self._exact or width * height > RESIZED_PIXELS_MAX:
-            kept = self._resize_part(image, x, y)
-        else:
-            whole = image.resize((width, height), self._filter)
-            kept = whole.crop((x.start, y.start, x.start + x.length, y.start + y.length))
-        if kept.size == (crop, crop):
-            return kept
-        canvas = Image.new("RGB", (crop, crop))
-        canvas.paste(kept, (x.offset, y.offset))
-        return canvas
+    def _cropped(
+        self, image: Image.Image, size: tuple[int, int], x: _Window, y: _Window
+    ) -> Image.Image:
+        if not self._exact or size[0] * size[1] > RESIZED_PIXELS_MAX:
+            return self._resize_part(image, x, y)
+        whole = image.resize(size, self._filter)
+        return whole.crop((x.start, y.start, x.start + x.length, y.start + y.length))
 
     def _resize_part(self, image: Image.Image, x: _Window, y: _Window) -> Image.Image:
         # Resamples only what the crop keeps. Differs from resizing the whole by at
@@ -148,6 +139,10 @@ class _Window:
         if size < crop:
             return cls(size, 0, size, (crop - size) // 2)
         return cls(size, round((size - crop) / 2.0), crop, 0)
+
+
+def _kept(before: int, window: _Window) -> Kept:
+    return Kept(before, window.size, window.start, window.length)
 
 
 def resized_size(size: tuple[int, int], shorter_px: int) -> tuple[int, int]:

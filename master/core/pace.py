@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from master.core.journal import Ended
+
 SHARE = 0.3
 """Part of the time a job waits that one of its writes may wait."""
 PATIENCE_S_MAX = 0.1
@@ -29,7 +31,7 @@ class Pace:
         self._waited_s: deque[float] = deque([0.0], maxlen=JOBS_WATCHED)
 
     def ended(self, waited_s: float) -> None:
-        """A job has ended that had waited so long before it was begun."""
+        """A job has ended that had waited so long."""
         self._waited_s.append(waited_s)
 
     def idle(self) -> None:
@@ -45,3 +47,14 @@ class Pace:
     def gather_s(self) -> float:
         """For how long uploads may be gathered where they come in."""
         return GATHER_SHARE * self.patience_s
+
+
+def waited_s(ended: Ended, age_s: float, wall_s: float) -> float:
+    """How long a job of this age waited: for its last start, or at its worker if that was longer.
+
+    0 if it was never begun. What comes after its end doesn't count: it would justify itself.
+    """
+    started_at = ended.end.started_at
+    if started_at is None:
+        return 0.0
+    return max(0.0, age_s - (wall_s - started_at), ended.queued_s)

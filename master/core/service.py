@@ -29,7 +29,7 @@ from master.core.journal import Ended, Journal
 from master.core.ledger import Ledger
 from master.core.metrics import MetricsText
 from master.core.names import job_id
-from master.core.pace import Pace
+from master.core.pace import Pace, waited_s
 from master.core.rates import Percentiles, RateMeter
 from master.core.reading import Reading
 from master.core.recent import Recent
@@ -265,7 +265,7 @@ class Core:
         age_ms = self.ledger.take(end.job, now)
         if age_ms is not None:
             self.latency_ms.add(age_ms)
-            self.pace.ended(_waited_s(ended, age_ms / 1000.0, self.clock.wall()))
+            self.pace.ended(waited_s(ended, age_ms / 1000.0, self.clock.wall()))
             if not self.ledger.jobs:
                 self.pace.idle()
             self.store.be_patient(self.pace.patience_s)
@@ -446,17 +446,6 @@ class Core:
         self._read_pool.shutdown(wait=False, cancel_futures=True)
         self._image_pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.store.close)
-
-
-def _waited_s(ended: Ended, age_s: float, wall_s: float) -> float:
-    """How long a job of this age waited: for its last start, or at its worker if that was longer.
-
-    0 if it was never begun. What comes after its end doesn't count: it would justify itself.
-    """
-    started_at = ended.end.started_at
-    if started_at is None:
-        return 0.0
-    return max(0.0, age_s - (wall_s - started_at), ended.queued_s)
 
 
 def _scheduler_config(config: CoreConfig) -> SchedulerConfig:

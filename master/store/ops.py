@@ -18,11 +18,6 @@ class Op:
     future: Write[Any] = field(default_factory=Write, init=False)
     outcome: Any = field(default=None, init=False)
 
-    @property
-    def is_patient(self) -> bool:
-        """Whether it may wait for others while jobs wait for workers."""
-        return False
-
 
 @dataclass(slots=True, eq=False)
 class Add(Op):
@@ -33,11 +28,6 @@ class Add(Op):
     size_bytes: int
     places: Sequence[Place] = ()
 
-    @property
-    def is_patient(self) -> bool:
-        """As its sender says."""
-        return self.part.patient
-
 
 @dataclass(slots=True, eq=False)
 class Finish(Op):
@@ -45,22 +35,12 @@ class Finish(Op):
 
     end: JobEnd
 
-    @property
-    def is_patient(self) -> bool:
-        """Always: who waits for the job has waited longer."""
-        return True
-
 
 @dataclass(slots=True, eq=False)
 class Record(Op):
     """A row of the audit."""
 
     attempt: AttemptEnd
-
-    @property
-    def is_patient(self) -> bool:
-        """Always: nobody waits for it."""
-        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +91,13 @@ class Probe(Op):
 @dataclass(slots=True, eq=False)
 class Stop(Op):
     """The last one: the thread ends after it."""
+
+
+def is_patient(op: Op) -> bool:
+    """Whether it may wait for others while jobs wait for workers: outcomes, as whoever waits for
+    one has waited longer, the audit, and uploads whose senders say so.
+    """
+    return op.part.patient if isinstance(op, Add) else isinstance(op, Finish | Record)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,7 @@ from master.store.config import StoreConfig
 from master.store.counters import Counters
 from master.store.disk import failed_fault, free_bytes, full_fault, is_environment, is_full
 from master.store.images import Segments
-from master.store.ops import Add, Op, Probe, Remove, Stop
+from master.store.ops import Add, Op, Probe, Remove, Stop, is_patient
 from master.store.stats import Meter
 from master.store.table import Change, apply
 from master.store.write import Write
@@ -75,7 +75,7 @@ class Writer:
     def put(self, op: Op) -> None:
         """Queue an op; its future resolves when it is durable or has failed."""
         self._queue.put(op)
-        if not op.is_patient:
+        if not is_patient(op):
             self._hurry.set()
 
     def fault(self) -> str | None:

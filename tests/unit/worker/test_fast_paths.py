@@ -16,7 +16,7 @@ from worker.agreement import same_best
 from worker.decode import PLAIN_PIXELS_MAX, DecodeLimits, Decoder, ImageFault, Picture
 from worker.graph import load_graph
 from worker.models import card_for_torchvision
-from worker.preprocess import Preprocessor
+from worker.preprocess import RESAMPLED_PX_MAX, Preprocessor
 
 SAME_MIN = 0.995
 SAME_MIN_ENLARGED = 0.97
@@ -107,8 +107,15 @@ def test_an_array_that_is_too_small_for_the_crop_is_padded_as_an_image_is() -> N
     assert not found[:11].any() and found[32].any()
 
 
-def test_another_filter_leaves_an_array_to_pillow() -> None:
-    recipe = Preprocessing(resize_px=64, crop_px=56, interpolation="bicubic")
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Preprocessing(resize_px=64, crop_px=56, interpolation="bicubic"),
+        Preprocessing(resize_px=1030, crop_px=RESAMPLED_PX_MAX + 1),
+    ],
+    ids=["another filter", "a large crop"],
+)
+def test_what_products_are_not_for_is_left_to_pillow(recipe: Preprocessing) -> None:
     image = make_image(5, (100, 90))
     fast = Preprocessor(recipe, exact=False)
     assert (fast.pixels(np.asarray(image)) == fast.pixels(image)).all()

@@ -6,9 +6,8 @@ import pytest
 
 from master.core.journal import Ended
 from master.core.names import job_id, job_number, rfc3339, stamp, submission_id, submission_number
-from master.core.pace import GATHER_SHARE, PATIENCE_S_MAX, SHARE, Pace
+from master.core.pace import GATHER_SHARE, PATIENCE_S_MAX, SHARE, Pace, waited_s
 from master.core.rates import RATE_WINDOW_S, SAMPLES_MAX, Percentiles, RateMeter
-from master.core.service import _waited_s
 from master.core.window import Window
 from master.states import JobState
 from master.store.base import JobEnd
@@ -71,15 +70,15 @@ def test_writes_wait_for_a_part_of_the_shortest_time_that_jobs_wait() -> None:
 def test_what_a_job_waited_ends_with_its_work() -> None:
     """Accepted at 100 s, begun at 101, ended at 105; it became durable, and was told, at 110."""
 
-    def waited_s(started_at: float | None, queued_s: float = 0.0) -> float:
+    def waited(started_at: float | None, queued_s: float = 0.0) -> float:
         end = JobEnd(1, JobState.SUCCEEDED, 1, finished_at=105.0, started_at=started_at)
-        return _waited_s(Ended(end, "w", queued_s), age_s=10.0, wall_s=110.0)
+        return waited_s(Ended(end, "w", queued_s), age_s=10.0, wall_s=110.0)
 
-    assert waited_s(101.0) == 1.0
-    assert waited_s(101.0, queued_s=0.5) == 1.0
-    assert waited_s(101.0, queued_s=2.5) == 2.5, "begun, but for so long not decoded or inferred"
-    assert waited_s(99.9) == 0.0, "the wall clock was set back"
-    assert waited_s(None) == 0.0
+    assert waited(101.0) == 1.0
+    assert waited(101.0, queued_s=0.5) == 1.0
+    assert waited(101.0, queued_s=2.5) == 2.5, "begun, but for so long not decoded or inferred"
+    assert waited(99.9) == 0.0, "the wall clock was set back"
+    assert waited(None) == 0.0
 
 
 def test_window_keeps_what_fits_and_gives_it_once() -> None:
