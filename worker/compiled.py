@@ -27,7 +27,7 @@ from wire.errors import EnvironmentFault
 from worker import machine
 
 FOLDERS_MAX = 8
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Rises when the same model is converted to another graph than before."""
 MODEL = "model.xml"
 _MADE_OF = "made_of.json"

@@ -16,6 +16,7 @@ from wire.card import Card
 from worker import child
 from worker.compiled import MODEL
 from worker.openvino_import import import_openvino
+from worker.pools import drop_pool_indices
 
 TIMEOUT_S = 600.0
 
@@ -42,6 +43,13 @@ def convert(card: Card, weights: Path) -> Any:
     Weights stay float32: half precision would save the disk 50 MB at most, and
     change logits by more than 1e-4.
     """
+    model = as_openvino_converts(card, weights)
+    drop_pool_indices(model)
+    return model
+
+
+def as_openvino_converts(card: Card, weights: Path) -> Any:
+    """As `convert`, with nothing of ours done to the graph."""
     openvino = import_openvino()
     # Both exist in the wheel only at run time, where type checkers don't see them.
     frontends = importlib.import_module("openvino.frontend")

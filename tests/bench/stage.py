@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +16,14 @@ from PIL import Image
 from tests.fakes.weights import lively_weights
 from tests.shared import CIFAR10_TRAIN, IMAGENET100, REPOSITORY, make_jpeg, shared_file
 from wire.card import Card
+from worker import machine
 from worker.compiled import MODEL, CompiledCache, ingredients
-from worker.convert import convert_in_child
+from worker.convert import as_openvino_converts, convert_in_child
 from worker.engine import AUTO
+from worker.int8 import quantise
 from worker.models import card_for_torchvision, write_card
 from worker.openvino_engine import FOLDER
+from worker.openvino_import import import_openvino
 
 IMAGES = 32
 SAMPLES = 600
@@ -73,6 +78,23 @@ class Stage:
     def engine_flags(self) -> tuple[str, ...]:
         """How a worker is told of it."""
         return (f"--engine={self.engine}",)
+
+    @property
+    def plain_graph(self) -> Path:
+        """The graph as OpenVINO converts it (and NNCF quantises it), for whoever has no Lookout."""
+        place = self.folder / f"plain-{versions()}" / MODEL
+        if not place.is_file():
+            command = [sys.executable, "-m", "tests.bench.stage", type(self).__name__]
+            command += [str(self.folder), str(place)]
+            subprocess.run(command, cwd=REPOSITORY, check=True)
+        return place
+
+    def make_plain_graph(self, place: Path) -> None:
+        """Write it; imports torch, so in a process of its own."""
+        model = as_openvino_converts(self.card, self.weights)
+        if self.samples is not None:
+            model = quantise(model, self.card, self.samples)
+        import_openvino().save_model(model, place, compress_to_fp16=False)
 
     def prepare(self) -> None:
         """Write weights, card and images, and convert the model, unless they are there."""
@@ -135,6 +157,11 @@ class Int8Stage(Stage):
                 (self.samples / member.name.replace("/", "-")).write_bytes(file.read())
 
 
+def versions() -> str:
+    """What decides how a graph is converted."""
+    return "-".join(machine.version_of(name) for name in ("openvino", "torch", "nncf"))
+
+
 def photographs() -> list[bytes]:
     """JPEGs of about 108 kB: real photographs where they are, drawn ones elsewhere."""
     folder = shared_file(IMAGENET100)
@@ -143,3 +170,8 @@ def photographs() -> list[bytes]:
     found = [path for path in sorted(folder.glob("*.JPEG")) if Image.open(path).mode == "RGB"]
     found.sort(key=lambda path: abs(path.stat().st_size - 108_000))
     return [path.read_bytes() for path in found[:IMAGES]]
+
+
+if __name__ == "__main__":
+    _kind, _folder, _place = sys.argv[1:]
+    {"Stage": Stage, "Int8Stage": Int8Stage}[_kind](Path(_folder), 0.0).make_plain_graph(Path(_place))

@@ -1,6 +1,6 @@
 """What a user of any serving library writes: Pillow, torchvision's preset, one engine.
 
-The graph is Lookout's own conversion with pixels in, so that every row runs the
+The graph is OpenVINO's own conversion with pixels in, so that every row runs the
 same network in the same precision and none pays for normalisation in numpy.
 """
 
