@@ -22,6 +22,7 @@ BENCHES = {
     "master": "core and web with simulated workers: durable images/s, CPU of each process",
     "scale": "the core with 3 to 1,000 workers and 10 to 10^6 queued jobs: CPU, latency, memory",
     "decode": "JPEGs: ordinary ones step by step, 12 megapixels at full size and scaled",
+    "graphs": "GoogLeNet as OpenVINO converts it and as Lookout does: inference alone",
     "cuda": "GoogLeNet in half precision on a CUDA device: limit, engine, pipeline",
     "store": "the job table: durable jobs/s, commit latency, recovery",
     "scheduler": "the scheduler alone: CPU per job, memory per queued job",

@@ -12,9 +12,9 @@ Every row classifies the same JPEGs of about 108 kB with the same GoogLeNet (224
 random weights), two processes × one thread, a closed loop of 32 requests, the load
 generator on the same cores. `bare` is the limit without a network, in Lookout's
 own best arrangement; the peers decode and resize as their users would, with the graph that
-OpenVINO makes of the model, and one row has the graph that Lookout's engine makes of that. Servers are
-started for each measurement and ended after it, so that none idles beside another; a
-keeper ends them even if this command is killed.
+OpenVINO makes of the model, and one row has the graph that Lookout makes of that. Servers
+are started for each measurement and ended after it, so that none idles beside another;
+a keeper ends them even if this command is killed.
 
 Peers are installed into an environment of their own (`build/peers`), which sees the
 packages of this one, so that engine and torch are the same files.
@@ -350,6 +350,7 @@ def begin(stage: Stage) -> None:
     stage.folder.mkdir(parents=True, exist_ok=True)
     stage.prepare()
     bare(stage, "alone", processes=1)  # measures and compiles, where nothing is cached yet
+    assert stage.plain_graph.is_file()
     print(about(stage), flush=True)
 
 

@@ -174,4 +174,5 @@ def photographs() -> list[bytes]:
 
 if __name__ == "__main__":
     _kind, _folder, _place = sys.argv[1:]
-    {"Stage": Stage, "Int8Stage": Int8Stage}[_kind](Path(_folder), 0.0).make_plain_graph(Path(_place))
+    _stage = {kind.__name__: kind for kind in (Stage, Int8Stage)}[_kind](Path(_folder), 0.0)
+    _stage.make_plain_graph(Path(_place))
