@@ -35,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{machine.cpu_model()}; openvino {machine.version_of('openvino')}\n")
     print("| precision | batch | OpenVINO's graph | Lookout's | ÷ |\n|---|---|---|---|---|")
     stage = Stage(STAGE, 0.0)
-    stage.folder.mkdir(parents=True, exist_ok=True)
     stage.prepare()
     for precision in ("fp32", *(("bf16",) if machine.has_bf16() else ())):
         compare(stage, precision, rounds)
@@ -43,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\nint8: skipped, there is no {CIFAR10_TRAIN} to quantise the bundled model with")
         return
     quantised = Int8Stage(INT8_STAGE, 0.0)
-    quantised.folder.mkdir(parents=True, exist_ok=True)
     quantised.prepare()
     compare(quantised, "int8", rounds)
 

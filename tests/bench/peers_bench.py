@@ -347,7 +347,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def begin(stage: Stage) -> None:
     """Make what the rows share, and say what it is."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
     stage.prepare()
     bare(stage, "alone", processes=1)  # measures and compiles, where nothing is cached yet
     assert stage.plain_graph.is_file()

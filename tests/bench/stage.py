@@ -172,7 +172,8 @@ def photographs() -> list[bytes]:
     return [path.read_bytes() for path in found[:IMAGES]]
 
 
+STAGES = {stage.__name__: stage for stage in (Stage, Int8Stage)}
+
 if __name__ == "__main__":
     _kind, _folder, _place = sys.argv[1:]
-    _stage = {kind.__name__: kind for kind in (Stage, Int8Stage)}[_kind](Path(_folder), 0.0)
-    _stage.make_plain_graph(Path(_place))
+    STAGES[_kind](Path(_folder), 0.0).make_plain_graph(Path(_place))

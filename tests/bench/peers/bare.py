@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.stage import Int8Stage, Stage
+from tests.bench.stage import STAGES
 from worker.decode import DecodeLimits, Decoder
 from worker.preprocess import Preprocessor
 from worker.selection import Selection, SelectionConfig
 
 BATCH = 4
-STAGES = {stage.__name__: stage for stage in (Stage, Int8Stage)}
 
 
 def main() -> None:
